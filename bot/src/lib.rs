@@ -1,0 +1,1 @@
+//! The chat side: cards, decisions, audit questions.

@@ -1,0 +1,231 @@
+//! The configuration: one `countersign.toml`.
+
+use serde::Deserialize;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use url::Url;
+
+/// A secret or a file's content by reference: `env:NAME` or `file:PATH` (relative to the configuration file).
+/// Text that is neither is an error: a secret never stands in the configuration itself.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum Reference {
+    Env(String),
+    File(PathBuf),
+}
+
+impl TryFrom<String> for Reference {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        match text.split_once(':') {
+            Some(("env", name)) if !name.is_empty() => Ok(Self::Env(name.to_owned())),
+            Some(("file", path)) if !path.is_empty() => Ok(Self::File(PathBuf::from(path))),
+            _ => Err("write env:NAME or file:PATH: a secret never stands in the configuration itself".to_owned()),
+        }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    pub gateway: Gateway,
+    pub store: Store,
+    pub postgres: PostgresListener,
+    pub http: HttpListener,
+    pub policy: Policy,
+    #[serde(rename = "issuer")]
+    pub issuers: Vec<Issuer>,
+    #[serde(rename = "target")]
+    pub targets: Vec<Target>,
+    #[serde(default)]
+    pub limits: Limits,
+    #[serde(default)]
+    pub mask: Mask,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gateway {
+    /// Names this gateway in the journal and in leases.
+    pub name: String,
+    /// Holds the store, the spool, the recordings and the signing key. Made with mode 0700 when missing.
+    pub data_dir: PathBuf,
+    /// Logs as JSON instead of text.
+    #[serde(default)]
+    pub log_json: bool,
+}
+
+/// Which store holds approvals, journal and recordings.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Store {
+    /// SQLite and files under `gateway.data_dir`.
+    Embedded {},
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// PEM chain, the server's certificate first.
+    pub certificate: Reference,
+    pub key: Reference,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PostgresListener {
+    pub listen: SocketAddr,
+    pub tls: Tls,
+    /// Accepts clients without TLS when both ends are on the loopback interface.
+    #[serde(default)]
+    pub plaintext_on_loopback: bool,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpListener {
+    pub listen: SocketAddr,
+    /// Without it the listener must be on the loopback interface.
+    pub tls: Option<Tls>,
+    /// How people reach it: stands in notices and on cards.
+    pub public_url: Url,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    /// A `.cedar` file, or a directory of them.
+    pub path: PathBuf,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Issuer {
+    pub url: Url,
+    pub audiences: Vec<String>,
+    #[serde(default = "groups_claim")]
+    pub groups_claim: String,
+    #[serde(default = "name_claims")]
+    pub name_claims: Vec<String>,
+    #[serde(default = "clock_skew_seconds")]
+    pub clock_skew_seconds: u64,
+    #[serde(default = "algorithms")]
+    pub algorithms: Vec<String>,
+    pub ca: Option<Reference>,
+}
+
+fn groups_claim() -> String {
+    "groups".to_owned()
+}
+
+fn name_claims() -> Vec<String> {
+    ["preferred_username", "name", "email", "client_id", "sub"]
+        .map(str::to_owned)
+        .to_vec()
+}
+
+fn clock_skew_seconds() -> u64 {
+    30
+}
+
+fn algorithms() -> Vec<String> {
+    vec!["RS256".to_owned()]
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Target {
+    /// What clients write as the database name: `name` or `name/database`.
+    pub name: String,
+    pub kind: TargetKind,
+    #[serde(default)]
+    pub tags: Vec<String>,
+    pub host: String,
+    #[serde(default = "postgres_port")]
+    pub port: u16,
+    /// The database when the client names none.
+    pub database: String,
+    pub user: String,
+    pub password: Reference,
+    #[serde(default)]
+    pub tls: UpstreamTls,
+}
+
+fn postgres_port() -> u16 {
+    5432
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TargetKind {
+    Postgres,
+}
+
+/// TLS towards a target: verified in full unless said otherwise.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpstreamTls {
+    #[serde(default)]
+    pub mode: UpstreamTlsMode,
+    /// Roots to trust instead of the system's.
+    pub ca: Option<Reference>,
+    /// The name in the server's certificate, when it is not `host`.
+    pub server_name: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UpstreamTlsMode {
+    #[default]
+    VerifyFull,
+    /// No TLS: only for a server on the loopback interface.
+    Disable,
+}
+
+/// Bounds. Every wait has a deadline and every buffer a bound.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Open client connections.
+    pub connections_max: usize,
+    /// From accept to the end of authentication.
+    pub handshake_seconds_max: u64,
+    /// Longest statement that is analysed, in bytes.
+    pub statement_bytes_max: usize,
+    /// Longest single protocol message from a client other than COPY data, in bytes.
+    pub message_bytes_max: usize,
+    /// Longest wait of a hold inside a transaction; 0 refuses such holds.
+    pub hold_in_transaction_seconds_max: u64,
+    /// A session without traffic ends after so many seconds; 0 means never.
+    pub idle_seconds_max: u64,
+    /// Bytes that the recording spool may hold before sessions wait.
+    pub spool_bytes_max: u64,
+    /// How long a session waits for the recording store before it ends.
+    pub record_wait_seconds_max: u64,
+    /// How long a stop waits for sessions to end by themselves.
+    pub drain_seconds_max: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_max: 2000,
+            handshake_seconds_max: 20,
+            statement_bytes_max: 1 << 20,
+            message_bytes_max: 64 << 20,
+            hold_in_transaction_seconds_max: 60,
+            idle_seconds_max: 0,
+            spool_bytes_max: 1 << 30,
+            record_wait_seconds_max: 10,
+            drain_seconds_max: 30,
+        }
+    }
+}
+
+/// What display texts never show, beside what is always masked (passwords, connection strings, tokens).
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Mask {
+    /// Columns (`table.column` or `column`) whose literal values are masked in display texts.
+    pub columns: Vec<String>,
+}

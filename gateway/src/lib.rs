@@ -1,0 +1,22 @@
+//! The gateway: it holds operations on the open connection until a person decides.
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")
+)]
+
+pub mod app;
+pub mod cli;
+pub mod config;
+pub mod console;
+pub mod gate;
+pub mod hold;
+pub mod journal;
+
+pub mod mask;
+pub mod policy;
+pub mod protocol;
+pub mod record;
+pub mod refusal;
+pub mod serve;
+pub mod sessions;
+pub mod vault;

@@ -1,0 +1,3 @@
+//! The protocols that the gateway speaks.
+
+pub mod postgres;

@@ -1,0 +1,84 @@
+//! What a string of SQL statements would do, by PostgreSQL's own parser.
+
+use countersign_infra::domain::effect::Effects;
+use std::sync::Arc;
+
+/// What the gateway must know of one statement beside its effects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Nothing special.
+    Plain,
+    /// BEGIN or START TRANSACTION.
+    Begin,
+    /// COMMIT, END or PREPARE TRANSACTION. `chain`: another block begins.
+    Commit {
+        chain: bool,
+    },
+    /// ROLLBACK or ABORT of the whole block.
+    Rollback {
+        chain: bool,
+    },
+    Savepoint,
+    RollbackToSavepoint,
+    ReleaseSavepoint,
+    /// PREPARE name AS ...: `body` is the analysis of the statement inside.
+    Prepare {
+        name: String,
+        body: Arc<StatementFacts>,
+    },
+    /// EXECUTE name, also inside EXPLAIN and CREATE TABLE AS: its effects are those of what the name stands for.
+    Execute {
+        name: String,
+    },
+    /// DEALLOCATE; none means ALL.
+    Deallocate {
+        name: Option<String>,
+    },
+    /// DECLARE name CURSOR: the query's effects are the statement's own.
+    Declare {
+        name: String,
+    },
+    /// FETCH or MOVE.
+    Fetch {
+        name: String,
+    },
+    /// CLOSE; none means ALL.
+    Close {
+        name: Option<String>,
+    },
+    /// COPY ... FROM STDIN: data follows that nobody has seen.
+    CopyIn,
+    CopyOut,
+    /// DISCARD ALL.
+    DiscardAll,
+}
+
+/// What is known of one statement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatementFacts {
+    pub effects: Effects,
+    pub role: Role,
+    /// True unless an UPDATE or DELETE anywhere in it has no WHERE clause (TRUNCATE counts as none).
+    pub has_where: bool,
+    /// Every table that it names.
+    pub tables: Vec<String>,
+    /// It can change what later statements mean (SET, set_config, a call, RESET, DISCARD, SET ROLE, ...).
+    pub changes_session: bool,
+}
+
+/// What is known of a string of statements (a Query message, or the text of a Parse message).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Analysis {
+    /// In order. Empty for an empty string or one of comments only.
+    pub statements: Vec<StatementFacts>,
+}
+
+/// Why a text was not analysed: nothing of it may be forwarded.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Unparseable {
+    /// The SQLSTATE to answer with: 42601 syntax, 54000 or 54001 over a limit, 22021 not UTF-8.
+    pub sqlstate: &'static str,
+    pub message: String,
+    pub hint: Option<String>,
+}

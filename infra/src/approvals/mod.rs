@@ -1,0 +1,64 @@
+//! Where approvals live: the only meeting point of gateway and bot.
+
+use crate::domain::Timestamp;
+use crate::domain::approval::Approval;
+use crate::domain::id::ApprovalId;
+use async_trait::async_trait;
+
+pub mod embedded;
+
+/// Why a store did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// No such record.
+    #[error("there is no approval {0}")]
+    NotFound(ApprovalId),
+    /// The record has changed since it was read; here is what it is now. A new id: there is one already.
+    #[error("the approval changed in the meantime")]
+    Conflict { current: Box<Approval> },
+    /// The store could not be reached or could not write. Whether the change was made is not known.
+    #[error("the approval store is unavailable: {source}")]
+    Unavailable {
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// Which approvals to list, newest first.
+#[derive(Clone, Debug, Default)]
+pub struct ApprovalQuery {
+    /// Only those that wait for votes.
+    pub pending_only: bool,
+    /// Only those made before this approval (for paging).
+    pub before: Option<ApprovalId>,
+    /// At most this many; 0 means 100, more than 1000 means 1000.
+    pub limit: usize,
+}
+
+/// A store of approvals. Every implementation passes `approvals::contract`.
+///
+/// Each change is one conditional write; a call that returns `Ok` is durable.
+#[async_trait]
+pub trait ApprovalStore: Send + Sync + 'static {
+    /// Writes a new record. `Conflict` when the number is taken.
+    async fn create(&self, approval: &Approval) -> Result<(), StoreError>;
+
+    /// Reads a record, strongly consistent.
+    async fn read(&self, id: &ApprovalId) -> Result<Approval, StoreError>;
+
+    /// Writes `next` in place of the record of version `next.version - 1`, and tells the holder's gateway of it
+    /// through the feed, in one transaction.
+    async fn replace(&self, next: &Approval) -> Result<(), StoreError>;
+
+    /// Lists, for people: never decides anything.
+    async fn list(&self, query: &ApprovalQuery) -> Result<Vec<Approval>, StoreError>;
+
+    /// Approvals in `pending` or `executing` whose lease ended before `now`: their holders are taken for dead.
+    async fn overdue(&self, now: Timestamp) -> Result<Vec<Approval>, StoreError>;
+
+    /// Takes the feed of one gateway: which of its approvals changed since the last call. A hint, never the truth.
+    async fn take_feed(&self, gateway: &str) -> Result<Vec<ApprovalId>, StoreError>;
+
+    /// The store's clock, to compare with the gateway's own.
+    async fn now(&self) -> Result<Timestamp, StoreError>;
+}

@@ -1,0 +1,99 @@
+//! One request to do one operation: what the gate is asked to admit.
+
+use super::effect::Effects;
+use super::id::{Digest, DigestBuilder, SessionId};
+use super::identity::Person;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    Postgres,
+    Ssh,
+    Http,
+}
+
+impl Protocol {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Postgres => "postgres",
+            Self::Ssh => "ssh",
+            Self::Http => "http",
+        }
+    }
+}
+
+/// One exact part of an operation: what its bytes are (`query`, `statement`, `value:text:23`) and the bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    pub tag: String,
+    pub bytes: Bytes,
+}
+
+/// What would be done: the exact bytes, what people are shown of them, and what they do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Operation {
+    pub protocol: Protocol,
+    /// What is digested: everything that decides what runs, in order.
+    pub parts: Vec<Part>,
+    /// The display text: escaped and masked, with bound values. Never the bytes that run.
+    pub display: String,
+    /// The raw text that policies may look at (`context.text`).
+    pub text: String,
+    pub effects: Effects,
+    /// Every writing statement of the operation carries a WHERE clause.
+    pub has_where: bool,
+    /// "Rows not seen": the operation goes on with data that nobody has seen yet (COPY FROM STDIN).
+    pub unseen_data: bool,
+}
+
+/// Where and as whom an operation would run. All of it is part of the digest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    pub target: String,
+    pub database: String,
+    /// The upstream role in force.
+    pub role: String,
+    pub search_path: String,
+}
+
+/// From where a person's client speaks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Client {
+    /// Address and port.
+    pub address: String,
+    /// What the client calls itself (`application_name`, `User-Agent`): a claim, shown as such.
+    pub application: String,
+}
+
+/// One request: a person, a place, an operation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessRequest {
+    pub session: SessionId,
+    pub person: Person,
+    pub client: Client,
+    pub place: Place,
+    pub operation: Operation,
+    pub in_transaction: bool,
+}
+
+impl AccessRequest {
+    /// The digest of all that decides what runs and for whom: SHA-256 over tagged, length-prefixed parts.
+    pub fn digest(&self) -> Digest {
+        let mut digest = DigestBuilder::default();
+        digest
+            .part("countersign", b"operation/1")
+            .part("protocol", self.operation.protocol.as_str().as_bytes())
+            .part("issuer", self.person.key.issuer.as_bytes())
+            .part("subject", self.person.key.subject.as_bytes())
+            .part("target", self.place.target.as_bytes())
+            .part("database", self.place.database.as_bytes())
+            .part("role", self.place.role.as_bytes())
+            .part("search_path", self.place.search_path.as_bytes());
+        for part in &self.operation.parts {
+            digest.part(&part.tag, &part.bytes);
+        }
+        digest.finish()
+    }
+}

@@ -1,0 +1,180 @@
+//! The approval: the stored record of one held operation, and its state machine.
+//!
+//! ```text
+//! pending -> approved | denied | expired | withdrawn | abandoned
+//! approved -> executing(holder, epoch) -> done(outcome) | unknown
+//! approved -> denied | withdrawn | revoked          (before executing)
+//! ```
+
+use super::Timestamp;
+use super::access_request::{Client, Place, Protocol};
+use super::effect::Effects;
+use super::id::{ApprovalId, Digest, SessionId};
+use super::identity::Person;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// Votes that arrive in the last two seconds before the deadline are refused: clocks differ by that much.
+pub const VOTE_MARGIN: Duration = Duration::from_secs(2);
+
+/// One rule's demand: so many distinct people of any of these groups.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Clause {
+    /// The `@id` of the policy rule that asks for it.
+    pub rule: String,
+    pub approvers: Vec<String>,
+    pub quorum: u32,
+}
+
+/// What must come true before the operation runs. Written once, when the approval is opened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terms {
+    /// All of them bind.
+    pub clauses: Vec<Clause>,
+    /// How long the approval waits for votes.
+    pub expires_seconds: u64,
+    /// Whether, and for how long, an approver may grant what is alike. Only if each rule grants.
+    pub grant_seconds: Option<u64>,
+    /// At least one vote must come from the console or the command line.
+    pub critical: bool,
+    /// The reasons that the rules give (`@reason`).
+    pub reasons: Vec<String>,
+}
+
+/// Where a vote was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Via {
+    Console,
+    Cli,
+    Slack,
+    Discord,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Choice {
+    Approve,
+    Deny,
+}
+
+/// What a person says about an approval.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ballot {
+    pub voter: Person,
+    pub choice: Choice,
+    pub reason: Option<String>,
+    pub via: Via,
+    /// What proves the vote where it came through a chat (platform, team, user, payload hash, signature time).
+    pub evidence: Option<String>,
+}
+
+/// A ballot as it stands in the record, chained to the vote before it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vote {
+    #[serde(flatten)]
+    pub ballot: Ballot,
+    pub at: Timestamp,
+    /// Hash of the vote before; of the approval's id and digest for the first.
+    pub previous: Digest,
+    pub hash: Digest,
+}
+
+/// The gateway that holds the operation's connection, and until when it promises to be alive.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    pub gateway: String,
+    /// Random: a gateway that restarts is another holder.
+    pub epoch: u64,
+    pub until: Timestamp,
+}
+
+/// How an executed operation ended, as the server said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    pub ok: bool,
+    /// Command tags (`DELETE 1`), or the server's error code and message.
+    pub summary: String,
+    pub rows: Option<u64>,
+    pub duration_ms: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum State {
+    Pending,
+    Approved {
+        at: Timestamp,
+    },
+    Denied {
+        at: Timestamp,
+        by: Person,
+        reason: Option<String>,
+    },
+    Expired {
+        at: Timestamp,
+    },
+    /// The requester (or their client) gave up.
+    Withdrawn {
+        at: Timestamp,
+        why: String,
+    },
+    /// The holder died, or lost its upstream, before anything was sent.
+    Abandoned {
+        at: Timestamp,
+        why: String,
+    },
+    /// Approved, then taken back before it ran (policy or groups changed).
+    Revoked {
+        at: Timestamp,
+        why: String,
+    },
+    /// Stated before the first byte leaves.
+    Executing {
+        at: Timestamp,
+    },
+    Done {
+        at: Timestamp,
+        outcome: Outcome,
+    },
+    /// Sent, outcome not known. Never run again.
+    Unknown {
+        at: Timestamp,
+        why: String,
+    },
+}
+
+/// The part of a held operation that the record keeps.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldOperation {
+    pub protocol: Protocol,
+    pub digest: Digest,
+    /// Display text: masked and escaped. Never the bytes that run.
+    pub display: String,
+    /// Size of the exact operation in bytes.
+    pub size_bytes: u64,
+    pub effects: Effects,
+    pub has_where: bool,
+    pub unseen_data: bool,
+    pub in_transaction: bool,
+}
+
+/// The stored record of one held operation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approval {
+    pub id: ApprovalId,
+    /// Counts the changes of the record. Every change is conditional on it.
+    pub version: u64,
+    #[serde(flatten)]
+    pub state: State,
+    pub requester: Person,
+    pub client: Client,
+    pub session: SessionId,
+    pub place: Place,
+    pub operation: HeldOperation,
+    pub terms: Terms,
+    pub created: Timestamp,
+    pub deadline: Timestamp,
+    pub votes: Vec<Vote>,
+    pub lease: Lease,
+}

@@ -1,0 +1,110 @@
+//! What an operation would do.
+
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+/// The kinds of effect, from harmless to unknown. The names are the actions that policies speak of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EffectKind {
+    Read,
+    Session,
+    Transaction,
+    Lock,
+    Write,
+    Ddl,
+    Privilege,
+    Call,
+    Admin,
+    Exec,
+    Unknown,
+}
+
+impl EffectKind {
+    pub const ALL: [Self; 11] = [
+        Self::Read,
+        Self::Session,
+        Self::Transaction,
+        Self::Lock,
+        Self::Write,
+        Self::Ddl,
+        Self::Privilege,
+        Self::Call,
+        Self::Admin,
+        Self::Exec,
+        Self::Unknown,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Session => "session",
+            Self::Transaction => "transaction",
+            Self::Lock => "lock",
+            Self::Write => "write",
+            Self::Ddl => "ddl",
+            Self::Privilege => "privilege",
+            Self::Call => "call",
+            Self::Admin => "admin",
+            Self::Exec => "exec",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl fmt::Display for EffectKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The effects of an operation: each kind with the objects it names (`orders`, `shop.orders`, `pg_sleep`).
+/// A kind may name no object (`VACUUM`, `BEGIN`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Effects(BTreeMap<EffectKind, BTreeSet<String>>);
+
+impl Effects {
+    pub fn add(&mut self, kind: EffectKind) {
+        self.0.entry(kind).or_default();
+    }
+
+    pub fn add_object(&mut self, kind: EffectKind, object: impl Into<String>) {
+        self.0.entry(kind).or_default().insert(object.into());
+    }
+
+    pub fn merge(&mut self, other: &Self) {
+        for (kind, objects) in &other.0 {
+            self.0.entry(*kind).or_default().extend(objects.iter().cloned());
+        }
+    }
+
+    pub fn contains(&self, kind: EffectKind) -> bool {
+        self.0.contains_key(&kind)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (EffectKind, &BTreeSet<String>)> {
+        self.0.iter().map(|(kind, objects)| (*kind, objects))
+    }
+
+    pub fn kinds(&self) -> impl Iterator<Item = EffectKind> + '_ {
+        self.0.keys().copied()
+    }
+
+    /// Says the effects in words: `write orders; call pg_sleep`.
+    pub fn in_words(&self) -> String {
+        let words = self.0.iter().map(|(kind, objects)| match objects.len() {
+            0 => kind.to_string(),
+            _ => format!(
+                "{kind} {}",
+                objects.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
+            ),
+        });
+        words.collect::<Vec<_>>().join("; ")
+    }
+}

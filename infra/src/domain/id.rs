@@ -1,0 +1,175 @@
+//! Identifiers, and the digest that binds an approval to exact bytes.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+
+/// The number of an approval as people read it aloud: eight characters of Crockford's base 32 (40 random bits).
+///
+/// It names the record and grants nothing: every use of it is checked against the caller's identity. The store
+/// refuses a second record under the same number.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ApprovalId(String);
+
+const CROCKFORD: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+
+impl ApprovalId {
+    /// Number of characters.
+    pub const LENGTH: usize = 8;
+
+    /// Makes a number of 40 bits of randomness given by the caller.
+    pub fn from_random(random: [u8; 5]) -> Self {
+        let mut bits = random.iter().fold(0u64, |acc, byte| acc << 8 | u64::from(*byte));
+        let mut text = [0u8; Self::LENGTH];
+        for place in text.iter_mut().rev() {
+            *place = CROCKFORD.get((bits & 31) as usize).copied().unwrap_or(b'0');
+            bits >>= 5;
+        }
+        Self(text.iter().map(|byte| char::from(*byte)).collect())
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ApprovalId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The text is not an approval number.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("an approval number has {} letters and digits, like K7Q2M4XA", ApprovalId::LENGTH)]
+pub struct InvalidApprovalId;
+
+impl FromStr for ApprovalId {
+    type Err = InvalidApprovalId;
+
+    /// Reads a number as a person types it: any case, dashes and blanks ignored, I and L read as 1, O as 0.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut id = String::with_capacity(Self::LENGTH);
+        for letter in text.chars().filter(|c| !matches!(c, '-' | ' ')) {
+            let letter = match letter.to_ascii_uppercase() {
+                'I' | 'L' => '1',
+                'O' => '0',
+                other => other,
+            };
+            if id.len() == Self::LENGTH || !letter.is_ascii() || !CROCKFORD.contains(&(letter as u8)) {
+                return Err(InvalidApprovalId);
+            }
+            id.push(letter);
+        }
+        if id.len() == Self::LENGTH {
+            Ok(Self(id))
+        } else {
+            Err(InvalidApprovalId)
+        }
+    }
+}
+
+impl TryFrom<String> for ApprovalId {
+    type Error = InvalidApprovalId;
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<ApprovalId> for String {
+    fn from(id: ApprovalId) -> Self {
+        id.0
+    }
+}
+
+/// The id of a session: a UUID of version 7, so that ids sort by the time they were made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SessionId(pub uuid::Uuid);
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for SessionId {
+    type Err = uuid::Error;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self)
+    }
+}
+
+/// A SHA-256 digest, written as 64 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Digest(pub [u8; 32]);
+
+impl Digest {
+    /// The digest that stands before the first link of a chain.
+    pub const ZERO: Self = Self([0; 32]);
+
+    pub fn of(bytes: &[u8]) -> Self {
+        let mut hasher = DigestBuilder::default();
+        hasher.raw(bytes);
+        hasher.finish()
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Digest({self})")
+    }
+}
+
+impl From<Digest> for String {
+    fn from(digest: Digest) -> Self {
+        digest.to_string()
+    }
+}
+
+impl TryFrom<String> for Digest {
+    type Error = hex::FromHexError;
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(text, &mut bytes)?;
+        Ok(Self(bytes))
+    }
+}
+
+/// Builds a digest of tagged, length-prefixed parts, so that no two different lists of parts share their bytes.
+pub struct DigestBuilder(aws_lc_rs::digest::Context);
+
+impl Default for DigestBuilder {
+    fn default() -> Self {
+        Self(aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256))
+    }
+}
+
+impl DigestBuilder {
+    /// Adds one part: the tag's length and bytes, then the value's length (8 bytes, big endian) and bytes.
+    pub fn part(&mut self, tag: &str, value: &[u8]) -> &mut Self {
+        self.0.update(&(tag.len() as u64).to_be_bytes());
+        self.0.update(tag.as_bytes());
+        self.0.update(&(value.len() as u64).to_be_bytes());
+        self.0.update(value);
+        self
+    }
+
+    fn raw(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    pub fn finish(self) -> Digest {
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(self.0.finish().as_ref());
+        Digest(bytes)
+    }
+}

@@ -1,0 +1,13 @@
+//! The words of the product, as values: no I/O, no clock, no async.
+
+pub mod access_request;
+pub mod approval;
+pub mod audit;
+pub mod effect;
+pub mod id;
+pub mod identity;
+pub mod secret;
+pub mod session;
+
+/// A moment in UTC. The domain never reads a clock: callers pass `now`.
+pub type Timestamp = chrono::DateTime<chrono::Utc>;

@@ -1,0 +1,3 @@
+//! Who is asking: bearer tokens of OpenID Connect issuers.
+
+pub mod oidc;

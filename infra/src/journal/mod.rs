@@ -1,0 +1,62 @@
+//! The journal: append-only events, chained per session.
+
+use crate::domain::Timestamp;
+use crate::domain::audit::Event;
+use crate::domain::id::SessionId;
+use async_trait::async_trait;
+
+pub mod embedded;
+
+/// Why the journal did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// The session already has an event of this number: another writer, or a repeated write.
+    #[error("session {session} already has event {seq}")]
+    Taken { session: SessionId, seq: u64 },
+    /// The journal could not be reached or could not write. Whether the event was written is not known.
+    #[error("the journal is unavailable: {source}")]
+    Unavailable {
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// Which events to find, newest first. Every field narrows.
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
+pub struct JournalQuery {
+    /// Person's name, e-mail address or subject.
+    pub who: Option<String>,
+    pub target: Option<String>,
+    pub since: Option<Timestamp>,
+    pub until: Option<Timestamp>,
+    /// Names of happenings (`asked`, `refused`, ...).
+    pub events: Vec<String>,
+    /// A text that the event's display text, message or reason contains, any case.
+    pub text: Option<String>,
+    pub approval: Option<String>,
+    pub session: Option<SessionId>,
+    /// At most this many; 0 means 100, more than 1000 means 1000.
+    pub limit: usize,
+    /// Continue after this place (`Page::next`).
+    pub after: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, serde::Serialize)]
+pub struct Page {
+    pub events: Vec<Event>,
+    /// Where the next page starts; none when this is the last.
+    pub next: Option<String>,
+}
+
+/// A journal. Every implementation passes `journal::contract`.
+#[async_trait]
+pub trait Journal: Send + Sync + 'static {
+    /// Appends events, all or none; `Ok` means durable. Concurrent calls share one commit.
+    async fn append(&self, events: &[Event]) -> Result<(), JournalError>;
+
+    /// All events of one session in order.
+    async fn session(&self, id: SessionId) -> Result<Vec<Event>, JournalError>;
+
+    /// Finds events for readers.
+    async fn search(&self, query: &JournalQuery) -> Result<Page, JournalError>;
+}

@@ -1,0 +1,13 @@
+//! The floor that the gateway and the bot stand on: the domain's words, the stores where the two programs
+//! meet, and the checks of who is asking.
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")
+)]
+
+pub mod approvals;
+pub mod domain;
+pub mod identity;
+pub mod journal;
+pub mod recordings;
+pub mod telemetry;
