@@ -7,6 +7,7 @@ use bytes::Bytes;
 pub mod chain;
 pub mod disk;
 pub mod format;
+pub mod key;
 
 #[derive(Debug, thiserror::Error)]
 pub enum RecordingError {
