@@ -7,6 +7,7 @@
 
 pub mod approvals;
 pub mod domain;
+pub mod embedded;
 pub mod identity;
 pub mod journal;
 pub mod recordings;

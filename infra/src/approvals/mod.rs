@@ -5,7 +5,10 @@ use crate::domain::approval::Approval;
 use crate::domain::id::ApprovalId;
 use async_trait::async_trait;
 
+mod change;
 pub mod embedded;
+
+pub use change::{ApprovalStoreExt, ChangeError};
 
 /// Why a store did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +19,9 @@ pub enum StoreError {
     /// The record has changed since it was read; here is what it is now. A new id: there is one already.
     #[error("the approval changed in the meantime")]
     Conflict { current: Box<Approval> },
+    /// What is stored is not what was written.
+    #[error("approval {id} is damaged in the store: {why}")]
+    Damaged { id: ApprovalId, why: String },
     /// The store could not be reached or could not write. Whether the change was made is not known.
     #[error("the approval store is unavailable: {source}")]
     Unavailable {
@@ -29,7 +35,7 @@ pub enum StoreError {
 pub struct ApprovalQuery {
     /// Only those that wait for votes.
     pub pending_only: bool,
-    /// Only those made before this approval (for paging).
+    /// Only those made before this approval (for paging); `NotFound` where there is no such approval.
     pub before: Option<ApprovalId>,
     /// At most this many; 0 means 100, more than 1000 means 1000.
     pub limit: usize,
@@ -53,7 +59,8 @@ pub trait ApprovalStore: Send + Sync + 'static {
     /// Lists, for people: never decides anything.
     async fn list(&self, query: &ApprovalQuery) -> Result<Vec<Approval>, StoreError>;
 
-    /// Approvals in `pending` or `executing` whose lease ended before `now`: their holders are taken for dead.
+    /// Approvals in `pending`, `approved` or `executing` whose lease ended before `now`: their holders are taken for
+    /// dead. At most 1000, the longest dead first.
     async fn overdue(&self, now: Timestamp) -> Result<Vec<Approval>, StoreError>;
 
     /// Takes the feed of one gateway: which of its approvals changed since the last call. A hint, never the truth.

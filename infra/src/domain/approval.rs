@@ -1,10 +1,17 @@
 //! The approval: the stored record of one held operation, and its state machine.
 //!
 //! ```text
-//! pending -> approved | denied | expired | withdrawn | abandoned
-//! approved -> executing(holder, epoch) -> done(outcome) | unknown
-//! approved -> denied | withdrawn | revoked          (before executing)
+//! pending   -> approved | denied | expired | withdrawn | revoked | abandoned
+//! approved  -> executing(holder, epoch) -> done(outcome) | unknown
+//! approved  -> denied | expired | withdrawn | revoked | abandoned          (before executing)
 //! ```
+//!
+//! Every change makes the next version of the record from the version that was read, and a store accepts it only
+//! in place of that version: the first end wins, and the loser is told who won.
+//!
+//! The deadline binds votes: the last one that counts comes [`VOTE_MARGIN`] before it. What was approved in time
+//! is executed by its holder at once, at the latest [`EXECUTE_MARGIN`] after the deadline; from then on the holder
+//! may only expire it. The two windows do not overlap, so a late holder cannot choose.
 
 use super::Timestamp;
 use super::access_request::{Client, Place, Protocol};
@@ -13,6 +20,30 @@ use super::id::{ApprovalId, Digest, SessionId};
 use super::identity::Person;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
+
+mod change;
+mod rejected;
+mod verify;
+mod vote;
+
+pub use change::{Change, NewApproval};
+pub use rejected::{Invalid, Rejected};
+pub use verify::Decision;
+
+/// What was approved before the deadline may still be sent for so long after it.
+pub const EXECUTE_MARGIN: Duration = Duration::from_secs(10);
+
+/// A lease is taken for lost this long after its end: clocks differ by that much.
+pub const LEASE_MARGIN: Duration = Duration::from_secs(2);
+
+/// Votes one record may hold.
+pub const VOTES_MAX: usize = 64;
+
+/// Longest reason of a vote, in characters.
+pub const REASON_CHARS_MAX: usize = 1000;
+
+/// Longest evidence of a vote, in characters.
+pub const EVIDENCE_CHARS_MAX: usize = 4000;
 
 /// Votes that arrive in the last two seconds before the deadline are refused: clocks differ by that much.
 pub const VOTE_MARGIN: Duration = Duration::from_secs(2);
@@ -99,6 +130,7 @@ pub struct Outcome {
     pub duration_ms: u64,
 }
 
+/// Where the approval stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum State {
@@ -142,6 +174,38 @@ pub enum State {
         at: Timestamp,
         why: String,
     },
+}
+
+impl State {
+    /// The state's name, as stores and programs write it.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Approved { .. } => "approved",
+            Self::Denied { .. } => "denied",
+            Self::Expired { .. } => "expired",
+            Self::Withdrawn { .. } => "withdrawn",
+            Self::Abandoned { .. } => "abandoned",
+            Self::Revoked { .. } => "revoked",
+            Self::Executing { .. } => "executing",
+            Self::Done { .. } => "done",
+            Self::Unknown { .. } => "unknown",
+        }
+    }
+
+    /// Whether no change can follow.
+    pub fn is_terminal(&self) -> bool {
+        match self {
+            Self::Pending | Self::Approved { .. } | Self::Executing { .. } => false,
+            Self::Denied { .. }
+            | Self::Expired { .. }
+            | Self::Withdrawn { .. }
+            | Self::Abandoned { .. }
+            | Self::Revoked { .. }
+            | Self::Done { .. }
+            | Self::Unknown { .. } => true,
+        }
+    }
 }
 
 /// The part of a held operation that the record keeps.

@@ -3,6 +3,7 @@
 pub mod access_request;
 pub mod approval;
 pub mod audit;
+pub mod display;
 pub mod effect;
 pub mod id;
 pub mod identity;

@@ -10,9 +10,15 @@ pub mod embedded;
 /// Why the journal did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
-    /// The session already has an event of this number: another writer, or a repeated write.
-    #[error("session {session} already has event {seq}")]
+    /// The session already has another event of this number: there is another writer.
+    #[error("session {session} already has another event {seq}")]
     Taken { session: SessionId, seq: u64 },
+    /// What is stored is not what was written.
+    #[error("event {seq} of session {session} is damaged in the journal: {why}")]
+    Damaged { session: SessionId, seq: u64, why: String },
+    /// What was asked makes no sense (a page that was never given out).
+    #[error("the question is not understood: {0}")]
+    BadQuery(String),
     /// The journal could not be reached or could not write. Whether the event was written is not known.
     #[error("the journal is unavailable: {source}")]
     Unavailable {
@@ -52,9 +58,13 @@ pub struct Page {
 #[async_trait]
 pub trait Journal: Send + Sync + 'static {
     /// Appends events, all or none; `Ok` means durable. Concurrent calls share one commit.
+    ///
+    /// An event that is there already, the same in every byte, is accepted: after `Unavailable` a caller may repeat
+    /// the call until it knows.
     async fn append(&self, events: &[Event]) -> Result<(), JournalError>;
 
-    /// All events of one session in order.
+    /// All events of one session in order; none where there is no such session. `Damaged` names the first event whose
+    /// stored bytes, or the columns that searches read, are not what was written.
     async fn session(&self, id: SessionId) -> Result<Vec<Event>, JournalError>;
 
     /// Finds events for readers.
