@@ -1,1 +1,13 @@
 //! What needs more than one crate: the harness of the end-to-end tests, and the demo.
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")
+)]
+
+pub mod certificates;
+pub mod connect;
+pub mod harness;
+pub mod ports;
+pub mod postgres;
+pub mod process;
+pub mod wait;

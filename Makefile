@@ -1,0 +1,30 @@
+# Two commands do all the set-up: `make demo` and `make test`.
+
+CARGO ?= cargo
+DEMO_ARGS := $(if $(AUTO),--auto,)
+
+.PHONY: help demo test figures packages-demo packages-test
+
+help:
+	@echo "make demo          builds everything and starts a play ground; prints what to type"
+	@echo "make demo AUTO=1   plays the whole story unattended and checks every step"
+	@echo "make test          runs every test"
+	@echo "make figures       measures the memory figures of the README"
+
+demo: packages-demo
+	$(CARGO) build -p countersign-gateway -p countersign-tests --bins
+	target/debug/demo $(DEMO_ARGS)
+
+test: packages-test
+	$(CARGO) build --workspace
+	$(CARGO) test --workspace
+
+figures: packages-demo
+	$(CARGO) build --release -p countersign-gateway -p countersign-tests --bins
+	target/release/figures
+
+packages-demo:
+	@tests/install-packages.sh demo
+
+packages-test:
+	@tests/install-packages.sh test
