@@ -1,5 +1,20 @@
 //! The policy: Cedar rules with a schema and obligations of our own.
 
+mod annotations;
+mod cache;
+mod evaluate;
+mod facts;
+mod fault;
+mod load;
+mod reload;
+mod uses;
+
+pub use evaluate::PAIRS_MAX;
+pub use facts::TEXT_BYTES_MAX;
+pub use fault::{Fault, PolicyError};
+pub use load::{Policies, SCHEMA};
+pub use reload::PolicyHandle;
+
 use chrono::{DateTime, Utc};
 use countersign_infra::domain::access_request::{AccessRequest, Protocol};
 use countersign_infra::domain::approval::Terms;
@@ -26,3 +41,29 @@ pub enum Verdict {
     Deny { rules: Vec<String>, reasons: Vec<String> },
     Hold { rules: Vec<String>, terms: Terms },
 }
+
+/// A right on the gateway itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum GatewayAction {
+    /// Reads the journal and the recordings of other people.
+    Audit,
+    /// Sees the open sessions of other people.
+    Watch,
+    /// Ends the session of another person.
+    EndSession,
+}
+
+impl GatewayAction {
+    pub const ALL: [Self; 3] = [Self::Audit, Self::Watch, Self::EndSession];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Audit => "audit",
+            Self::Watch => "watch",
+            Self::EndSession => "end_session",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,177 @@
+//! The policy in force, and its change without a restart and without dropping sessions.
+
+use super::fault::PolicyError;
+use super::load::{Policies, Sources};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// The policy in force. Clones share it.
+#[derive(Clone)]
+pub struct PolicyHandle {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    path: PathBuf,
+    current: RwLock<Arc<Policies>>,
+    changes: watch::Sender<u64>,
+    /// What was read last, whether it could be used or not, and what was wrong with it.
+    last: Mutex<Last>,
+    /// One reading at a time, or an older one could win.
+    reading: tokio::sync::Mutex<()>,
+    tasks: TaskTracker,
+}
+
+struct Last {
+    seen: Result<Sources, PolicyError>,
+    error: Option<PolicyError>,
+}
+
+impl PolicyHandle {
+    /// Loads the policy and follows its file or directory until `stop` is cancelled: it looks every second, and at
+    /// once on SIGHUP. Must be called within a Tokio runtime.
+    pub fn start(path: PathBuf, stop: CancellationToken) -> Result<Self, PolicyError> {
+        let sources = Sources::read(&path)?;
+        let policies = Policies::from_sources(&sources)?;
+        let shared = Shared {
+            path,
+            current: RwLock::new(Arc::new(policies)),
+            changes: watch::Sender::new(0),
+            last: Mutex::new(Last {
+                seen: Ok(sources),
+                error: None,
+            }),
+            reading: tokio::sync::Mutex::default(),
+            tasks: TaskTracker::new(),
+        };
+        let handle = Self {
+            shared: Arc::new(shared),
+        };
+        let follower = handle.clone();
+        handle.shared.tasks.spawn(async move { follower.follow(stop).await });
+        handle.shared.tasks.close();
+        Ok(handle)
+    }
+
+    /// The rules in force now. Hold the value for one decision, not for a session.
+    pub fn current(&self) -> Arc<Policies> {
+        Arc::clone(&self.shared.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Counts the changes of the rules in force: a reason to judge live sessions and held operations again.
+    pub fn changed(&self) -> watch::Receiver<u64> {
+        self.shared.changes.subscribe()
+    }
+
+    /// What is wrong with the files as they are now, while the rules read before stay in force.
+    pub fn last_error(&self) -> Option<PolicyError> {
+        self.shared
+            .last
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .error
+            .clone()
+    }
+
+    /// Reads the files now. On an error the rules read before stay in force. Reading goes on when this is dropped
+    /// midway, and its result is then taken in by the next look.
+    pub async fn reload_now(&self) -> Result<(), PolicyError> {
+        let _one = self.shared.reading.lock().await;
+        let path = self.shared.path.clone();
+        let seen = off_the_runtime(&self.shared.path, move || Ok(Sources::read(&path))).await?;
+        if self.shared.last.lock().unwrap_or_else(PoisonError::into_inner).seen == seen {
+            return self.last_error().map_or(Ok(()), Err);
+        }
+        let sources = seen.clone();
+        let loaded = off_the_runtime(&self.shared.path, move || Policies::from_sources(&sources?)).await;
+        self.take_in(seen, loaded)
+    }
+
+    /// Waits until the task that follows the files has ended, after `stop` was cancelled.
+    pub async fn stopped(&self) {
+        self.shared.tasks.wait().await;
+    }
+
+    fn take_in(
+        &self,
+        seen: Result<Sources, PolicyError>,
+        loaded: Result<Policies, PolicyError>,
+    ) -> Result<(), PolicyError> {
+        let mut last = self.shared.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.seen = seen;
+        match loaded {
+            Ok(policies) => {
+                last.error = None;
+                self.put_in_force(policies);
+                Ok(())
+            }
+            Err(error) => {
+                tracing::error!(
+                    path = %self.shared.path.display(), faults = error.faults.len(), in_force = %self.current().version(),
+                    "the policy was changed and cannot be used; the rules read before stay in force:\n{error}"
+                );
+                last.error = Some(error.clone());
+                Err(error)
+            }
+        }
+    }
+
+    fn put_in_force(&self, policies: Policies) {
+        let mut current = self.shared.current.write().unwrap_or_else(PoisonError::into_inner);
+        if current.version() == policies.version() {
+            tracing::info!(version = %policies.version(), "the policy is again what is in force");
+            return;
+        }
+        let (version, rules) = (policies.version(), policies.rule_ids().count());
+        *current = Arc::new(policies);
+        drop(current);
+        tracing::info!(%version, rules, "the policy was changed and is in force");
+        self.shared.changes.send_modify(|count| *count += 1);
+    }
+
+    async fn follow(self, stop: CancellationToken) {
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut hangup = match signal(SignalKind::hangup()) {
+            Ok(hangup) => Some(hangup),
+            Err(error) => {
+                tracing::warn!(%error, "SIGHUP cannot be listened to; policy files are looked at every second");
+                None
+            }
+        };
+        loop {
+            let asked = async {
+                match &mut hangup {
+                    Some(hangup) => hangup.recv().await,
+                    None => std::future::pending().await,
+                }
+            };
+            // All three arms may be dropped midway: none has taken anything out of anywhere.
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = look.tick() => {}
+                _ = asked => tracing::info!("SIGHUP: the policy is read again"),
+            }
+            // Logged where it was found, once a change.
+            let _ = self.reload_now().await;
+        }
+    }
+}
+
+async fn off_the_runtime<T: Send + 'static>(
+    path: &Path,
+    work: impl FnOnce() -> Result<T, PolicyError> + Send + 'static,
+) -> Result<T, PolicyError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => Err(super::Fault::of_file(path, format!("reading it failed: {error}")).into()),
+    }
+}
