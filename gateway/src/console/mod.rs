@@ -1,1 +1,198 @@
-//! console
+//! The HTTP API: list, show, vote, audit, sessions, health. One file per action.
+//!
+//! Every action but health and the description needs a bearer token of one of the issuers. What a caller may not
+//! see does not exist for them (404).
+
+mod caller;
+mod guard;
+mod health;
+mod journal;
+mod list_approvals;
+mod list_sessions;
+mod list_targets;
+mod moment;
+mod problem;
+mod read_recording;
+mod read_session;
+mod search_audit;
+mod end_session;
+mod serve;
+mod show_approval;
+mod show_self;
+mod texts;
+mod view;
+mod vote;
+mod withdraw;
+
+pub use caller::Caller;
+pub use list_approvals::ApprovalPage;
+pub use list_sessions::{SessionList, SessionView};
+pub use list_targets::TargetList;
+pub use problem::Problem;
+pub use read_recording::RecordingFacts;
+pub use read_session::EventList;
+pub use serve::{ServeLimits, serve};
+pub use show_self::SelfView;
+pub use view::{ApprovalView, ClauseStanding};
+pub use vote::VoteBody;
+pub use withdraw::WithdrawBody;
+
+use crate::sessions::SessionRegistry;
+use axum::Json;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::get;
+use countersign_infra::approvals::ApprovalStore;
+use countersign_infra::domain::identity::Person;
+use countersign_infra::identity::oidc::Verifier;
+use countersign_infra::journal::Journal;
+use countersign_infra::recordings::RecordingStore;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::task::TaskTracker;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// What the policy decides about a caller beside operations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Right {
+    /// Read every approval, the journal and the recordings.
+    Audit,
+    /// End a session of somebody else.
+    EndSession,
+}
+
+/// Asks the policy in force whether a person has a right.
+pub type Rights = Arc<dyn Fn(&Person, Right) -> bool + Send + Sync>;
+
+/// Says why the policy in force is not the one on disk; none when it is.
+pub type PolicyTrouble = Arc<dyn Fn() -> Option<String> + Send + Sync>;
+
+/// One target as people may know it, and where the gateway listens for its clients.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+pub struct TargetEntry {
+    pub name: String,
+    /// `postgres`.
+    pub kind: String,
+    /// Where clients connect: this gateway, not the target.
+    pub host: String,
+    pub port: u16,
+    /// The database when the client names none.
+    pub database: String,
+}
+
+/// Bounds of the API.
+#[derive(Clone, Debug)]
+pub struct ApiLimits {
+    /// Longest request body in bytes.
+    pub body_bytes_max: usize,
+    /// Longest time that one request may take.
+    pub request_time_max: Duration,
+    /// Requests in progress at once; more are answered 503.
+    pub requests_max: usize,
+}
+
+impl Default for ApiLimits {
+    fn default() -> Self {
+        Self {
+            body_bytes_max: 64 << 10,
+            request_time_max: Duration::from_secs(10),
+            requests_max: 256,
+        }
+    }
+}
+
+/// What the API is made of.
+pub struct ConsoleParts {
+    pub gateway: String,
+    pub approvals: Arc<dyn ApprovalStore>,
+    pub journal: Arc<dyn Journal>,
+    pub recordings: Arc<dyn RecordingStore>,
+    pub verifier: Arc<Verifier>,
+    pub rights: Rights,
+    pub policy_trouble: PolicyTrouble,
+    pub sessions: SessionRegistry,
+    pub targets: Vec<TargetEntry>,
+    pub limits: ApiLimits,
+}
+
+/// The API's state, shared by all requests.
+pub struct Console {
+    gateway: String,
+    approvals: Arc<dyn ApprovalStore>,
+    recordings: Arc<dyn RecordingStore>,
+    reader: Arc<dyn Journal>,
+    journal: journal::ApiJournal,
+    verifier: Arc<Verifier>,
+    rights: Rights,
+    policy_trouble: PolicyTrouble,
+    sessions: SessionRegistry,
+    targets: Vec<TargetEntry>,
+    limits: ApiLimits,
+    requests: tokio::sync::Semaphore,
+    readiness: health::Readiness,
+    tasks: TaskTracker,
+}
+
+impl Console {
+    /// Makes the API's state and starts its journal writer on `tasks`. The writer ends when the state is dropped.
+    pub fn start(parts: ConsoleParts, tasks: &TaskTracker) -> Arc<Self> {
+        let journal = journal::ApiJournal::start(parts.journal.clone(), parts.gateway.clone(), tasks);
+        Arc::new(Self {
+            gateway: parts.gateway,
+            approvals: parts.approvals,
+            recordings: parts.recordings,
+            reader: parts.journal,
+            journal,
+            verifier: parts.verifier,
+            rights: parts.rights,
+            policy_trouble: parts.policy_trouble,
+            sessions: parts.sessions,
+            targets: parts.targets,
+            requests: tokio::sync::Semaphore::new(parts.limits.requests_max),
+            limits: parts.limits,
+            readiness: health::Readiness::default(),
+            tasks: tasks.clone(),
+        })
+    }
+
+    fn allows(&self, person: &Person, right: Right) -> bool {
+        (self.rights)(person, right)
+    }
+}
+
+/// Builds the API's routes around its state.
+pub fn router(console: Arc<Console>) -> axum::Router {
+    let (routes, description) = described().split_for_parts();
+    let body_bytes_max = console.limits.body_bytes_max;
+    let guard = axum::middleware::from_fn_with_state(console.clone(), guard::guard);
+    routes
+        .route("/api/v1/openapi.json", get(async move || Json(description)))
+        .fallback(async || problem::Problem::not_found("there is nothing at this address"))
+        .method_not_allowed_fallback(async || problem::Problem::method_not_allowed())
+        .layer(DefaultBodyLimit::max(body_bytes_max))
+        .layer(guard)
+        .with_state(console)
+}
+
+/// The API's description, as `GET /api/v1/openapi.json` serves it.
+pub fn description() -> utoipa::openapi::OpenApi {
+    described().split_for_parts().1
+}
+
+fn described() -> OpenApiRouter<Arc<Console>> {
+    OpenApiRouter::with_openapi(health::base_description())
+        .routes(routes!(health::live))
+        .routes(routes!(health::ready))
+        .routes(routes!(show_self::show_self))
+        .routes(routes!(list_targets::list_targets))
+        .routes(routes!(list_approvals::list_approvals))
+        .routes(routes!(show_approval::show_approval))
+        .routes(routes!(vote::vote))
+        .routes(routes!(withdraw::withdraw))
+        .routes(routes!(search_audit::search_audit))
+        .routes(routes!(list_sessions::list_sessions))
+        .routes(routes!(read_session::read_session))
+        .routes(routes!(read_recording::read_recording))
+        .routes(routes!(read_recording::read_chunk))
+        .routes(routes!(end_session::end_session))
+}

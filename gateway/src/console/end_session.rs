@@ -1,0 +1,41 @@
+//! `POST /api/v1/sessions/{id}/end`: ends a live session.
+
+use super::caller::Caller;
+use super::problem::Problem;
+use super::texts::session_id;
+use super::{Console, Right};
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use std::sync::Arc;
+
+/// Ends a live session of this gateway: one's own, or anyone's where the policy lets.
+#[utoipa::path(
+    post, path = "/api/v1/sessions/{id}/end",
+    params(("id" = String, Path, description = "The session's id")),
+    responses(
+        (status = 202, description = "The session was told to end"),
+        (status = 400, body = Problem),
+        (status = 401, body = Problem),
+        (status = 403, body = Problem),
+        (status = 404, body = Problem)
+    )
+)]
+pub async fn end_session(
+    State(console): State<Arc<Console>>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Problem> {
+    let id = session_id(&id)?;
+    let absent = || Problem::not_found(format!("no session {id} lives in this gateway"));
+    let session = console.sessions.find(id).ok_or_else(absent)?;
+    if !caller.is(&session.header.person.key) && !console.allows(&caller.0, Right::EndSession) {
+        return match console.allows(&caller.0, Right::Audit) {
+            true => Err(Problem::not_allowed("the policy does not let you end other people's sessions")),
+            false => Err(absent()),
+        };
+    }
+    match console.sessions.end(id, &format!("ended by {}", caller.0.name)) {
+        true => Ok(StatusCode::ACCEPTED),
+        false => Err(absent()),
+    }
+}

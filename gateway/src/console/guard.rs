@@ -1,0 +1,92 @@
+//! What stands around every request: its id, its bounds, the security headers, and its one log line.
+
+use super::Console;
+use super::problem::{Marked, Problem};
+use axum::extract::{Request, State};
+use axum::http::HeaderMap;
+use axum::http::header::{self, HeaderName, HeaderValue};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+/// The gateway's own id of a request. What a client sends under that name is ignored.
+#[derive(Clone, Debug)]
+pub struct RequestId(uuid::Uuid);
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.simple().fmt(f)
+    }
+}
+
+/// Who asked, for the log line: set once the token is checked.
+#[derive(Clone, Debug, Default)]
+pub struct AskedBy(Arc<OnceLock<String>>);
+
+impl AskedBy {
+    pub fn set(&self, person: String) {
+        self.0.get_or_init(|| person);
+    }
+}
+
+const SECURITY_HEADERS: [(HeaderName, &str); 6] = [
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (header::STRICT_TRANSPORT_SECURITY, "max-age=31536000"),
+    (header::CACHE_CONTROL, "no-store"),
+];
+
+/// Runs one request within the API's bounds.
+pub async fn guard(State(console): State<Arc<Console>>, mut request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let id = RequestId(uuid::Uuid::now_v7());
+    let asked_by = AskedBy::default();
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    request.extensions_mut().insert(id.clone());
+    request.extensions_mut().insert(asked_by.clone());
+
+    let response = name_problem(bounded(&console, request, next).await, &id);
+    let response = with_headers(response, &id);
+    tracing::info!(
+        request = %id,
+        %method,
+        path,
+        status = response.status().as_u16(),
+        ms = started.elapsed().as_millis() as u64,
+        person = asked_by.0.get().map_or("-", String::as_str),
+        "answered a request"
+    );
+    response
+}
+
+async fn bounded(console: &Console, request: Request, next: Next) -> Response {
+    let Ok(_slot) = console.requests.try_acquire() else {
+        return Problem::unavailable("the gateway has too many requests at once; try again").into_response();
+    };
+    let late = |_| Problem::unavailable("the request took too long; try again").into_response();
+    tokio::time::timeout(console.limits.request_time_max, next.run(request))
+        .await
+        .unwrap_or_else(late)
+}
+
+fn name_problem(mut response: Response, id: &RequestId) -> Response {
+    match response.extensions_mut().remove::<Marked>() {
+        Some(Marked(problem)) => problem.with_id(id).into_response(),
+        None => response,
+    }
+}
+
+fn with_headers(mut response: Response, id: &RequestId) -> Response {
+    let headers: &mut HeaderMap = response.headers_mut();
+    for (name, value) in SECURITY_HEADERS {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
+        headers.insert(HeaderName::from_static("x-request-id"), id);
+    }
+    response
+}

@@ -1,0 +1,151 @@
+//! `GET /healthz` and `GET /readyz`: whether the process lives, and whether it can do its work.
+
+use super::Console;
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use chrono::Utc;
+use countersign_infra::journal::JournalQuery;
+use serde::{Deserialize, Serialize};
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use utoipa::ToSchema;
+use utoipa::openapi::{InfoBuilder, OpenApi, OpenApiBuilder};
+
+/// A clock further than this from the store's is not ready.
+const CLOCK_OFF_SECONDS_MAX: i64 = 2;
+/// One check may take so long.
+const CHECK_TIME_MAX: Duration = Duration::from_secs(3);
+/// An answer is reused for so long: asking needs no token.
+const ANSWER_KEPT: Duration = Duration::from_secs(1);
+
+/// The last answer.
+#[derive(Default)]
+pub struct Readiness(Mutex<Option<(Instant, Ready)>>);
+
+/// Whether the gateway can do its work.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Ready {
+    pub ready: bool,
+    pub checks: Vec<Check>,
+}
+
+/// One thing that must be in order.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Check {
+    /// `approvals`, `clock`, `journal`, `recordings` or `policy`.
+    pub name: String,
+    pub ok: bool,
+    /// What is wrong; none when nothing is.
+    pub detail: Option<String>,
+}
+
+/// Says that the process lives.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct Alive {
+    pub alive: bool,
+}
+
+/// Says that the process lives.
+#[utoipa::path(get, path = "/healthz", responses((status = 200, body = Alive)), security(()))]
+pub async fn live() -> Json<Alive> {
+    Json(Alive { alive: true })
+}
+
+/// Says whether the gateway can do its work, check by check.
+#[utoipa::path(
+    get, path = "/readyz", security(()),
+    responses((status = 200, body = Ready), (status = 503, description = "A check fails", body = Ready))
+)]
+pub async fn ready(State(console): State<Arc<Console>>) -> Response {
+    let answer = match console.readiness.fresh() {
+        Some(answer) => answer,
+        None => console.readiness.keep(check(&console).await),
+    };
+    let status = if answer.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(answer)).into_response()
+}
+
+impl Readiness {
+    fn fresh(&self) -> Option<Ready> {
+        let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        last.as_ref().filter(|(at, _)| at.elapsed() < ANSWER_KEPT).map(|(_, answer)| answer.clone())
+    }
+
+    fn keep(&self, answer: Ready) -> Ready {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), answer.clone()));
+        answer
+    }
+}
+
+async fn check(console: &Console) -> Ready {
+    let (store, journal, recordings) = tokio::join!(
+        store_clock(console),
+        outcome("journal", async {
+            let query = JournalQuery { limit: 1, ..JournalQuery::default() };
+            console.reader.search(&query).await.map(drop)
+        }),
+        outcome("recordings", super::read_recording::probe(console)),
+    );
+    let policy = match (console.policy_trouble)() {
+        None => passed("policy"),
+        Some(why) => failed("policy", why),
+    };
+    let mut checks = store;
+    checks.extend([journal, recordings, policy]);
+    Ready { ready: checks.iter().all(|check| check.ok), checks }
+}
+
+/// The store answers, and its clock is near ours.
+async fn store_clock(console: &Console) -> Vec<Check> {
+    match tokio::time::timeout(CHECK_TIME_MAX, console.approvals.now()).await {
+        Ok(Ok(theirs)) => {
+            let off = (Utc::now() - theirs).num_seconds().abs();
+            let clock = match off <= CLOCK_OFF_SECONDS_MAX {
+                true => passed("clock"),
+                false => failed("clock", format!("this clock and the store's differ by {off} s: set the clock")),
+            };
+            vec![passed("approvals"), clock]
+        }
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "the approval store is not ready");
+            vec![failed("approvals", "does not answer"), failed("clock", "not known")]
+        }
+        Err(_) => vec![failed("approvals", "took too long"), failed("clock", "not known")],
+    }
+}
+
+async fn outcome<E: std::fmt::Display>(name: &str, work: impl Future<Output = Result<(), E>>) -> Check {
+    match tokio::time::timeout(CHECK_TIME_MAX, work).await {
+        Ok(Ok(())) => passed(name),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, check = name, "a part is not ready");
+            failed(name, "does not answer")
+        }
+        Err(_) => failed(name, "took too long"),
+    }
+}
+
+fn passed(name: &str) -> Check {
+    Check { name: name.to_owned(), ok: true, detail: None }
+}
+
+fn failed(name: &str, why: impl Into<String>) -> Check {
+    Check { name: name.to_owned(), ok: false, detail: Some(why.into()) }
+}
+
+/// The description before any route is added to it: title, version and the bearer token.
+pub fn base_description() -> OpenApi {
+    use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
+    let components = utoipa::openapi::ComponentsBuilder::new()
+        .security_scheme("token", SecurityScheme::Http(bearer))
+        .build();
+    OpenApiBuilder::new()
+        .info(InfoBuilder::new().title("Countersign").version("1").build())
+        .components(Some(components))
+        .security(Some([SecurityRequirement::new("token", [""; 0])]))
+        .build()
+}

@@ -1,0 +1,101 @@
+//! `GET /api/v1/approvals`: the approvals that the caller may see, newest first.
+
+use super::caller::{Caller, Query};
+use super::problem::Problem;
+use super::texts::approval_id;
+use super::view::{ApprovalShape, ApprovalView, is_approver};
+use super::{Console, Right};
+use axum::Json;
+use axum::extract::State;
+use chrono::Utc;
+use countersign_infra::approvals::ApprovalQuery;
+use countersign_infra::domain::approval::Approval;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+const LIMIT: usize = 50;
+const LIMIT_MAX: usize = 200;
+/// Records read from the store at once, and how often: what one request looks through is bounded.
+const PAGE: usize = 200;
+const PAGES_MAX: usize = 10;
+
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct Filter {
+    /// `pending`, or `any` (the default).
+    state: Option<String>,
+    /// At most this many: 50 unless said otherwise, 200 at most.
+    limit: Option<usize>,
+    /// Only those made before this approval.
+    before: Option<String>,
+}
+
+/// A page of approvals, newest first.
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ApprovalPage {
+    #[schema(value_type = Vec<ApprovalShape>)]
+    pub approvals: Vec<ApprovalView>,
+    /// The value of `before` for the next page; none when this is the last.
+    pub next: Option<String>,
+}
+
+/// Lists the approvals that the caller asked for, may vote on, or may audit.
+#[utoipa::path(
+    get, path = "/api/v1/approvals", params(Filter),
+    responses(
+        (status = 200, body = ApprovalPage),
+        (status = 400, body = Problem),
+        (status = 401, body = Problem)
+    )
+)]
+pub async fn list_approvals(
+    State(console): State<Arc<Console>>,
+    caller: Caller,
+    Query(filter): Query<Filter>,
+) -> Result<Json<ApprovalPage>, Problem> {
+    let pending_only = match filter.state.as_deref() {
+        Some("pending") => true,
+        Some("any") | None => false,
+        Some(_) => return Err(Problem::bad_request("`state` is `pending` or `any`")),
+    };
+    let before = filter.before.as_deref().map(approval_id).transpose()?;
+    let limit = filter.limit.unwrap_or(LIMIT).clamp(1, LIMIT_MAX);
+    let query = ApprovalQuery { pending_only, before, limit: PAGE };
+    visible(&console, &caller, query, limit).await.map(Json)
+}
+
+/// Whether the caller may know of an approval.
+pub(super) fn may_see(console: &Console, caller: &Caller, approval: &Approval) -> bool {
+    caller.is(&approval.requester.key)
+        || is_approver(approval, &caller.0)
+        || console.allows(&caller.0, Right::Audit)
+}
+
+async fn visible(
+    console: &Console,
+    caller: &Caller,
+    mut query: ApprovalQuery,
+    limit: usize,
+) -> Result<ApprovalPage, Problem> {
+    let mut approvals = Vec::new();
+    for _ in 0..PAGES_MAX {
+        let read = console.approvals.list(&query).await?;
+        let last_page = read.len() < PAGE;
+        for approval in read {
+            query.before = Some(approval.id.clone());
+            if may_see(console, caller, &approval) {
+                approvals.push(ApprovalView::new(approval, &caller.0, Utc::now()));
+            }
+            if approvals.len() == limit {
+                let next = query.before.map(String::from);
+                return Ok(ApprovalPage { approvals, next });
+            }
+        }
+        if last_page {
+            return Ok(ApprovalPage { approvals, next: None });
+        }
+    }
+    let next = query.before.map(String::from);
+    Ok(ApprovalPage { approvals, next })
+}

@@ -1,0 +1,147 @@
+//! Every answer that is not the wanted one, as `application/problem+json` (RFC 9457).
+
+use super::guard::RequestId;
+use super::view::ApprovalView;
+use axum::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{StatusCode, header::HeaderName};
+use axum::response::{IntoResponse, Response};
+use countersign_infra::approvals::StoreError;
+use countersign_infra::journal::JournalError;
+use countersign_infra::recordings::RecordingError;
+use serde::{Deserialize, Serialize};
+use std::fmt::Display;
+
+/// What went wrong, worded for the caller.
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Problem {
+    /// Names the kind of problem: `urn:countersign:problem:...`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub title: String,
+    pub status: u16,
+    pub detail: String,
+    /// The request's id, under which the log knows more.
+    #[serde(default)]
+    pub id: String,
+    /// What the approval is now, where a change of it was refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<super::view::ApprovalShape>)]
+    pub approval: Option<Box<ApprovalView>>,
+}
+
+impl Problem {
+    fn new(status: StatusCode, kind: &str, title: &str, detail: impl Display) -> Self {
+        Self {
+            kind: format!("urn:countersign:problem:{kind}"),
+            title: title.to_owned(),
+            status: status.as_u16(),
+            detail: detail.to_string(),
+            id: String::new(),
+            approval: None,
+        }
+    }
+
+    pub fn bad_request(detail: impl Display) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad-request", "The request is not understood", detail)
+    }
+
+    pub fn not_signed_in(detail: impl Display) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "not-signed-in", "Not signed in", detail)
+    }
+
+    pub fn not_allowed(detail: impl Display) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "not-allowed", "Not allowed", detail)
+    }
+
+    pub fn not_found(detail: impl Display) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not-found", "Not found", detail)
+    }
+
+    pub fn method_not_allowed() -> Self {
+        let status = StatusCode::METHOD_NOT_ALLOWED;
+        Self::new(status, "method", "Method not allowed", "this address does not know the method")
+    }
+
+    /// The change was refused; `approval` is what stands.
+    pub fn refused(detail: impl Display, approval: Option<ApprovalView>) -> Self {
+        let problem = Self::new(StatusCode::CONFLICT, "refused", "Refused", detail);
+        Self {
+            approval: approval.map(Box::new),
+            ..problem
+        }
+    }
+
+    /// Something that the gateway needs does not answer. The request may be repeated.
+    pub fn unavailable(detail: impl Display) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Unavailable", detail)
+    }
+
+    /// A request that an extractor refused, under the extractor's own status.
+    pub fn unreadable(status: StatusCode, detail: impl Display) -> Self {
+        let title = status.canonical_reason().unwrap_or("The request is not understood");
+        Self::new(status, "bad-request", title, detail)
+    }
+
+    /// Names the request that it answers.
+    pub(super) fn with_id(mut self, id: &RequestId) -> Self {
+        self.id = id.to_string();
+        self
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NotFound(id) => Self::not_found(format!("there is no approval {id}")),
+            StoreError::Conflict { .. } => Self::refused("the approval changed in the meantime: look at it again", None),
+            StoreError::Unavailable { source } => {
+                tracing::warn!(error = %source, "the approval store is unavailable");
+                Self::unavailable("the approval store does not answer; try again")
+            }
+        }
+    }
+}
+
+impl From<JournalError> for Problem {
+    fn from(error: JournalError) -> Self {
+        tracing::warn!(%error, "the journal is unavailable");
+        Self::unavailable("the journal does not answer; try again")
+    }
+}
+
+impl From<RecordingError> for Problem {
+    fn from(error: RecordingError) -> Self {
+        match error {
+            RecordingError::NotFound(session) => Self::not_found(format!("there is no such recording of {session}")),
+            other @ (RecordingError::Exists(_) | RecordingError::Unavailable { .. }) => {
+                tracing::warn!(error = %other, "the recording store is unavailable");
+                Self::unavailable("the recording store does not answer; try again")
+            }
+        }
+    }
+}
+
+/// Marks a response that holds a problem, so that the guard can put the request's id into it.
+#[derive(Clone)]
+pub(super) struct Marked(pub Problem);
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = serde_json::to_vec(&self).unwrap_or_default();
+        let mut response = (status, body).into_response();
+        let headers = response.headers_mut();
+        let mut put = |name: HeaderName, value| headers.insert(name, HeaderValue::from_static(value));
+        put(CONTENT_TYPE, "application/problem+json");
+        if status == StatusCode::UNAUTHORIZED {
+            put(WWW_AUTHENTICATE, "Bearer");
+        }
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            put(RETRY_AFTER, "1");
+        }
+        if self.id.is_empty() {
+            response.extensions_mut().insert(Marked(self));
+        }
+        response
+    }
+}

@@ -1,0 +1,89 @@
+//! `GET /api/v1/sessions/{id}/recording` and `/{n}`: what a recording consists of, and its parts.
+
+use super::Console;
+use super::caller::Caller;
+use super::problem::Problem;
+use super::search_audit::note_reading;
+use super::texts::session_id;
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
+use axum::response::IntoResponse;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use countersign_infra::domain::id::SessionId;
+use countersign_infra::recordings::RecordingError;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// What a recording consists of so far.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct RecordingFacts {
+    pub chunks: u64,
+    /// The signed manifest in base 64; none while the session lives.
+    pub manifest: Option<String>,
+}
+
+/// Says what a session's recording consists of. Journaled.
+#[utoipa::path(
+    get, path = "/api/v1/sessions/{id}/recording",
+    params(("id" = String, Path, description = "The session's id")),
+    responses(
+        (status = 200, body = RecordingFacts),
+        (status = 400, body = Problem),
+        (status = 401, body = Problem),
+        (status = 403, body = Problem),
+        (status = 404, body = Problem)
+    )
+)]
+pub async fn read_recording(
+    State(console): State<Arc<Console>>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<RecordingFacts>, Problem> {
+    caller.must_audit(&console)?;
+    let id = session_id(&id)?;
+    note_reading(&console, &caller, format!("recording of session {id}")).await?;
+    let manifest = console.recordings.read_manifest(id).await?;
+    let chunks = console.recordings.chunks(id).await?;
+    Ok(Json(RecordingFacts {
+        chunks,
+        manifest: manifest.map(|bytes| STANDARD.encode(bytes)),
+    }))
+}
+
+/// Reads one chunk of a recording as it is stored. Journaled.
+#[utoipa::path(
+    get, path = "/api/v1/sessions/{id}/recording/{number}",
+    params(
+        ("id" = String, Path, description = "The session's id"),
+        ("number" = u64, Path, description = "The chunk's number, from 0")
+    ),
+    responses(
+        (status = 200, content_type = "application/octet-stream", body = Vec<u8>),
+        (status = 400, body = Problem),
+        (status = 401, body = Problem),
+        (status = 403, body = Problem),
+        (status = 404, body = Problem)
+    )
+)]
+pub async fn read_chunk(
+    State(console): State<Arc<Console>>,
+    caller: Caller,
+    Path((id, number)): Path<(String, String)>,
+) -> Result<impl IntoResponse, Problem> {
+    caller.must_audit(&console)?;
+    let id = session_id(&id)?;
+    let number: u64 = number.parse().map_err(|_| Problem::bad_request("a chunk's number is 0 or more"))?;
+    note_reading(&console, &caller, format!("recording of session {id}, chunk {number}")).await?;
+    let bytes = console.recordings.read_chunk(id, number).await?;
+    let headers = [(CONTENT_TYPE, "application/octet-stream"), (CONTENT_DISPOSITION, "attachment")];
+    Ok((headers, bytes))
+}
+
+/// Writes a fixed object, to see that the store takes one.
+pub(super) async fn probe(console: &Console) -> Result<(), RecordingError> {
+    let nobody = SessionId(uuid::Uuid::nil());
+    console.recordings.put_chunk(nobody, 0, Bytes::from_static(b"probe")).await
+}

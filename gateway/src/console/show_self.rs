@@ -1,0 +1,35 @@
+//! `GET /api/v1/whoami`: who the token speaks for, and what they may do here.
+
+use super::caller::Caller;
+use super::problem::Problem;
+use super::view::PersonShape;
+use super::{Console, Right};
+use axum::Json;
+use axum::extract::State;
+use countersign_infra::domain::identity::Person;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// The caller.
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct SelfView {
+    #[schema(value_type = PersonShape)]
+    pub person: Person,
+    /// May read the journal, the recordings and every approval.
+    pub may_audit: bool,
+    /// The gateway that answers.
+    pub gateway: String,
+}
+
+/// Says who the token speaks for.
+#[utoipa::path(
+    get, path = "/api/v1/whoami",
+    responses((status = 200, body = SelfView), (status = 401, body = Problem))
+)]
+pub async fn show_self(State(console): State<Arc<Console>>, caller: Caller) -> Json<SelfView> {
+    Json(SelfView {
+        may_audit: console.allows(&caller.0, Right::Audit),
+        gateway: console.gateway.clone(),
+        person: caller.0,
+    })
+}

@@ -1,0 +1,235 @@
+//! What the API says of approvals: the record itself, and how far its quorum has come.
+//!
+//! The records are the domain's own values, so that a reader can check their hashes. The `..Shape` types exist for
+//! the description alone; a test holds real answers against them.
+
+use chrono::{DateTime, Utc};
+use countersign_infra::domain::Timestamp;
+use countersign_infra::domain::approval::{Approval, Choice, State};
+use countersign_infra::domain::identity::Person;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use utoipa::ToSchema;
+
+/// An approval as the API shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApprovalView {
+    #[serde(flatten)]
+    pub approval: Approval,
+    /// One for each clause of the terms, in their order.
+    pub quorum: Vec<ClauseStanding>,
+    /// Seconds until the deadline; 0 when it has passed or the approval waits no more.
+    pub seconds_left: u64,
+    /// The caller belongs to a group whose vote counts, and is not the requester.
+    pub may_vote: bool,
+}
+
+/// How far one clause has come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ClauseStanding {
+    pub rule: String,
+    pub approvers: Vec<String>,
+    /// Distinct people needed.
+    pub quorum: u32,
+    /// Names of those who approved and count for this clause.
+    pub approved_by: Vec<String>,
+}
+
+impl ApprovalView {
+    /// Shows an approval to a reader. An approval whose deadline has passed counts as having no time left.
+    pub fn new(approval: Approval, reader: &Person, now: Timestamp) -> Self {
+        let waits = matches!(approval.state, State::Pending);
+        let left = (approval.deadline - now).num_seconds();
+        Self {
+            quorum: standings(&approval),
+            seconds_left: if waits { u64::try_from(left).unwrap_or(0) } else { 0 },
+            may_vote: waits && left > 0 && is_approver(&approval, reader),
+            approval,
+        }
+    }
+}
+
+/// Whether a person belongs to a group whose vote counts, and did not ask themselves.
+pub(super) fn is_approver(approval: &Approval, person: &Person) -> bool {
+    let asked = &approval.terms.clauses;
+    let counts = |group: &String| person.groups.contains(group);
+    person.key != approval.requester.key && asked.iter().any(|clause| clause.approvers.iter().any(counts))
+}
+
+fn standings(approval: &Approval) -> Vec<ClauseStanding> {
+    let clauses = approval.terms.clauses.iter();
+    let standing = clauses.map(|clause| {
+        let mut people = BTreeMap::new();
+        for vote in &approval.votes {
+            let voter = &vote.ballot.voter;
+            let counts = clause.approvers.iter().any(|group| voter.groups.contains(group));
+            match vote.ballot.choice {
+                Choice::Approve if counts && voter.key != approval.requester.key => {
+                    people.insert(voter.key.clone(), voter.name.clone());
+                }
+                Choice::Approve | Choice::Deny => {}
+            }
+        }
+        ClauseStanding {
+            rule: clause.rule.clone(),
+            approvers: clause.approvers.clone(),
+            quorum: clause.quorum,
+            approved_by: people.into_values().collect(),
+        }
+    });
+    standing.collect()
+}
+
+/// A person.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Person)]
+pub struct PersonShape {
+    key: PersonKeyShape,
+    name: String,
+    email: Option<String>,
+    groups: BTreeSet<String>,
+    /// `human` or `machine`.
+    kind: String,
+}
+
+/// What identifies a person for ever.
+#[derive(Serialize, ToSchema)]
+#[schema(as = PersonKey)]
+pub struct PersonKeyShape {
+    issuer: String,
+    subject: String,
+}
+
+/// An approval. `state` brings further fields: `at`, and by state `by`, `reason`, `why`, `outcome`.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Approval)]
+pub struct ApprovalShape {
+    id: String,
+    version: u64,
+    state: StateShape,
+    requester: PersonShape,
+    client: ClientShape,
+    session: String,
+    place: PlaceShape,
+    operation: HeldOperationShape,
+    terms: TermsShape,
+    created: DateTime<Utc>,
+    deadline: DateTime<Utc>,
+    votes: Vec<VoteShape>,
+    lease: LeaseShape,
+    quorum: Vec<ClauseStanding>,
+    seconds_left: u64,
+    may_vote: bool,
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = State)]
+#[serde(rename_all = "snake_case")]
+#[allow(dead_code, reason = "described, never made")]
+pub enum StateShape {
+    Pending,
+    Approved,
+    Denied,
+    Expired,
+    Withdrawn,
+    Abandoned,
+    Revoked,
+    Executing,
+    Done,
+    Unknown,
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = Client)]
+pub struct ClientShape {
+    address: String,
+    application: String,
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = Place)]
+pub struct PlaceShape {
+    target: String,
+    database: String,
+    role: String,
+    search_path: String,
+}
+
+/// The operation that is held: what is shown of it, and the SHA-256 of what would run.
+#[derive(Serialize, ToSchema)]
+#[schema(as = HeldOperation)]
+pub struct HeldOperationShape {
+    protocol: String,
+    digest: String,
+    display: String,
+    size_bytes: u64,
+    effects: BTreeMap<String, Vec<String>>,
+    has_where: bool,
+    unseen_data: bool,
+    in_transaction: bool,
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = Terms)]
+pub struct TermsShape {
+    clauses: Vec<ClauseShape>,
+    expires_seconds: u64,
+    grant_seconds: Option<u64>,
+    critical: bool,
+    reasons: Vec<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = Clause)]
+pub struct ClauseShape {
+    rule: String,
+    approvers: Vec<String>,
+    quorum: u32,
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = Vote)]
+pub struct VoteShape {
+    voter: PersonShape,
+    /// `approve` or `deny`.
+    choice: String,
+    reason: Option<String>,
+    via: String,
+    evidence: Option<String>,
+    at: DateTime<Utc>,
+    previous: String,
+    hash: String,
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = Lease)]
+pub struct LeaseShape {
+    gateway: String,
+    epoch: u64,
+    until: DateTime<Utc>,
+}
+
+/// One event of the journal. `event` names what happened and brings further fields.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Event)]
+pub struct EventShape {
+    session: String,
+    seq: u64,
+    at: DateTime<Utc>,
+    gateway: String,
+    person: Option<PersonKeyShape>,
+    person_name: Option<String>,
+    target: Option<String>,
+    event: String,
+    previous: String,
+    hash: String,
+}
+
+/// A page of events, newest first.
+#[derive(Serialize, ToSchema)]
+#[schema(as = EventPage)]
+pub struct EventPageShape {
+    pub events: Vec<EventShape>,
+    /// The value of `after` for the next page; none when this is the last.
+    pub next: Option<String>,
+}
