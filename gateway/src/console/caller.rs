@@ -47,12 +47,16 @@ impl FromRequestParts<Arc<Console>> for Caller {
 fn bearer(parts: &Parts) -> Result<&str, Problem> {
     let mut values = parts.headers.get_all(AUTHORIZATION).iter();
     let (Some(value), None) = (values.next(), values.next()) else {
-        return Err(Problem::not_signed_in("send one `Authorization: Bearer` header with your token"));
+        return Err(Problem::not_signed_in(
+            "send one `Authorization: Bearer` header with your token",
+        ));
     };
     let scheme_and_token = value.to_str().ok().and_then(|text| text.split_once(' '));
     match scheme_and_token {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") && !token.trim().is_empty() => Ok(token.trim()),
-        _ => Err(Problem::not_signed_in("the Authorization header is not `Bearer` and a token")),
+        _ => Err(Problem::not_signed_in(
+            "the Authorization header is not `Bearer` and a token",
+        )),
     }
 }
 

@@ -29,8 +29,10 @@ pub async fn end_session(
     let absent = || Problem::not_found(format!("no session {id} lives in this gateway"));
     let session = console.sessions.find(id).ok_or_else(absent)?;
     if !caller.is(&session.header.person.key) && !console.allows(&caller.0, Right::EndSession) {
-        return match console.allows(&caller.0, Right::Audit) {
-            true => Err(Problem::not_allowed("the policy does not let you end other people's sessions")),
+        return match console.allows(&caller.0, Right::Watch) {
+            true => Err(Problem::not_allowed(
+                "the policy does not let you end other people's sessions",
+            )),
             false => Err(absent()),
         };
     }

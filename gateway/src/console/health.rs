@@ -64,14 +64,20 @@ pub async fn ready(State(console): State<Arc<Console>>) -> Response {
         Some(answer) => answer,
         None => console.readiness.keep(check(&console).await),
     };
-    let status = if answer.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let status = if answer.ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
     (status, Json(answer)).into_response()
 }
 
 impl Readiness {
     fn fresh(&self) -> Option<Ready> {
         let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        last.as_ref().filter(|(at, _)| at.elapsed() < ANSWER_KEPT).map(|(_, answer)| answer.clone())
+        last.as_ref()
+            .filter(|(at, _)| at.elapsed() < ANSWER_KEPT)
+            .map(|(_, answer)| answer.clone())
     }
 
     fn keep(&self, answer: Ready) -> Ready {
@@ -84,7 +90,10 @@ async fn check(console: &Console) -> Ready {
     let (store, journal, recordings) = tokio::join!(
         store_clock(console),
         outcome("journal", async {
-            let query = JournalQuery { limit: 1, ..JournalQuery::default() };
+            let query = JournalQuery {
+                limit: 1,
+                ..JournalQuery::default()
+            };
             console.reader.search(&query).await.map(drop)
         }),
         outcome("recordings", super::read_recording::probe(console)),
@@ -95,7 +104,10 @@ async fn check(console: &Console) -> Ready {
     };
     let mut checks = store;
     checks.extend([journal, recordings, policy]);
-    Ready { ready: checks.iter().all(|check| check.ok), checks }
+    Ready {
+        ready: checks.iter().all(|check| check.ok),
+        checks,
+    }
 }
 
 /// The store answers, and its clock is near ours.
@@ -105,7 +117,10 @@ async fn store_clock(console: &Console) -> Vec<Check> {
             let off = (Utc::now() - theirs).num_seconds().abs();
             let clock = match off <= CLOCK_OFF_SECONDS_MAX {
                 true => passed("clock"),
-                false => failed("clock", format!("this clock and the store's differ by {off} s: set the clock")),
+                false => failed(
+                    "clock",
+                    format!("this clock and the store's differ by {off} s: set the clock"),
+                ),
             };
             vec![passed("approvals"), clock]
         }
@@ -129,17 +144,28 @@ async fn outcome<E: std::fmt::Display>(name: &str, work: impl Future<Output = Re
 }
 
 fn passed(name: &str) -> Check {
-    Check { name: name.to_owned(), ok: true, detail: None }
+    Check {
+        name: name.to_owned(),
+        ok: true,
+        detail: None,
+    }
 }
 
 fn failed(name: &str, why: impl Into<String>) -> Check {
-    Check { name: name.to_owned(), ok: false, detail: Some(why.into()) }
+    Check {
+        name: name.to_owned(),
+        ok: false,
+        detail: Some(why.into()),
+    }
 }
 
 /// The description before any route is added to it: title, version and the bearer token.
 pub fn base_description() -> OpenApi {
     use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
-    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
+    let bearer = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .bearer_format("JWT")
+        .build();
     let components = utoipa::openapi::ComponentsBuilder::new()
         .security_scheme("token", SecurityScheme::Http(bearer))
         .build();

@@ -1,8 +1,8 @@
 //! The API's own journal: one session per start of the gateway, and one writer.
 
 use chrono::Utc;
-use countersign_infra::domain::audit::{Event, Happening};
-use countersign_infra::domain::id::{Digest, SessionId};
+use countersign_infra::domain::audit::{Chain, Event, Happening};
+use countersign_infra::domain::id::SessionId;
 use countersign_infra::domain::identity::Person;
 use countersign_infra::journal::{Journal, JournalError};
 use std::sync::Arc;
@@ -13,6 +13,8 @@ use tokio_util::task::TaskTracker;
 const WAITING_MAX: usize = 256;
 /// Notes that share one write.
 const BATCH_MAX: usize = 64;
+/// Events that are kept while the journal does not answer; then further notes are refused until it does.
+const UNSURE_MAX: usize = 1024;
 
 struct Note {
     person: Person,
@@ -49,56 +51,78 @@ impl ApiJournal {
 }
 
 async fn write(journal: Arc<dyn Journal>, gateway: String, mut waiting: mpsc::Receiver<Note>) {
-    let mut chain = Chain::new(gateway);
+    let mut writer = Writer::new(journal, gateway);
     let mut notes = Vec::with_capacity(BATCH_MAX);
     while waiting.recv_many(&mut notes, BATCH_MAX).await > 0 {
-        let mut next = chain.clone();
-        let events: Vec<Event> = notes.iter().map(|note| next.next(&note.person, note.what.clone())).collect();
-        let result = journal.append(&events).await;
-        chain = match &result {
-            Ok(()) => next,
-            // Whether it was written is not known: what follows starts a chain of its own instead of guessing.
-            Err(JournalError::Taken { .. } | JournalError::Unavailable { .. }) => Chain::new(chain.gateway),
-        };
+        let result = writer.write(&notes).await;
         for note in notes.drain(..) {
-            let told = result.as_ref().map(|()| ()).map_err(ToString::to_string);
             // A caller that has gone needs no answer.
-            let _ = note.written.send(told);
+            drop(note.written.send(result.clone()));
         }
     }
 }
 
-#[derive(Clone)]
-struct Chain {
+/// The chain's end, and the events of which it is not known whether they were written.
+struct Writer {
+    journal: Arc<dyn Journal>,
     gateway: String,
     session: SessionId,
-    seq: u64,
-    last: Digest,
+    last: Option<Event>,
+    unsure: Vec<Event>,
 }
 
-impl Chain {
-    fn new(gateway: String) -> Self {
+impl Writer {
+    fn new(journal: Arc<dyn Journal>, gateway: String) -> Self {
         let session = SessionId(uuid::Uuid::now_v7());
-        let (seq, last) = (0, Digest::ZERO);
-        Self { gateway, session, seq, last }
+        let (last, unsure) = (None, Vec::new());
+        Self {
+            journal,
+            gateway,
+            session,
+            last,
+            unsure,
+        }
     }
 
-    fn next(&mut self, person: &Person, what: Happening) -> Event {
-        let mut event = Event {
-            session: self.session,
-            seq: self.seq,
-            at: Utc::now(),
-            gateway: self.gateway.clone(),
-            person: Some(person.key.clone()),
-            person_name: Some(person.name.clone()),
-            target: None,
-            what,
-            previous: self.last,
-            hash: Digest::ZERO,
-        };
-        event.hash = Digest::of(&serde_json::to_vec(&event).unwrap_or_default());
-        self.seq += 1;
-        self.last = event.hash;
-        event
+    async fn write(&mut self, notes: &[Note]) -> Result<(), String> {
+        if self.unsure.len() + notes.len() > UNSURE_MAX {
+            let unsure = std::mem::take(&mut self.unsure);
+            self.append(unsure).await?;
+        }
+        let mut events = std::mem::take(&mut self.unsure);
+        for note in notes {
+            let event = self.chain(&note.person).next(Utc::now(), note.what.clone());
+            self.last = Some(event.clone());
+            events.push(event);
+        }
+        self.append(events).await
+    }
+
+    /// Events of which it is not known whether they were written are written again, as they are, before others.
+    async fn append(&mut self, events: Vec<Event>) -> Result<(), String> {
+        match self.journal.append(&events).await {
+            Ok(()) => Ok(()),
+            Err(error @ JournalError::Unavailable { .. }) => {
+                self.unsure = events;
+                Err(error.to_string())
+            }
+            Err(error @ (JournalError::Taken { .. } | JournalError::Damaged { .. } | JournalError::BadQuery(_))) => {
+                tracing::error!(%error, session = %self.session, "the API's journal goes on as another session");
+                *self = Self::new(self.journal.clone(), std::mem::take(&mut self.gateway));
+                Err(error.to_string())
+            }
+        }
+    }
+
+    /// The chain as it goes on with an event of this person: many people's events share it.
+    fn chain(&self, person: &Person) -> Chain {
+        match &self.last {
+            None => Chain::new(self.session, &self.gateway, Some(person), None),
+            Some(last) => Chain::resume(&Event {
+                person: Some(person.key.clone()),
+                person_name: Some(person.name.clone()),
+                ..last.clone()
+            }),
+        }
     }
 }

@@ -2,8 +2,8 @@
 
 use super::caller::{Caller, Query};
 use super::problem::Problem;
-use super::texts::approval_id;
-use super::view::{ApprovalShape, ApprovalView, is_approver};
+use super::show_approval::seen;
+use super::view::{ApprovalShape, ApprovalView};
 use super::{Console, Right};
 use axum::Json;
 use axum::extract::State;
@@ -59,17 +59,28 @@ pub async fn list_approvals(
         Some("any") | None => false,
         Some(_) => return Err(Problem::bad_request("`state` is `pending` or `any`")),
     };
-    let before = filter.before.as_deref().map(approval_id).transpose()?;
+    let before = match filter.before {
+        Some(id) => Some(seen(&console, &caller, &id).await?.id),
+        None => None,
+    };
     let limit = filter.limit.unwrap_or(LIMIT).clamp(1, LIMIT_MAX);
-    let query = ApprovalQuery { pending_only, before, limit: PAGE };
+    let query = ApprovalQuery {
+        pending_only,
+        before,
+        limit: PAGE,
+    };
     visible(&console, &caller, query, limit).await.map(Json)
 }
 
 /// Whether the caller may know of an approval.
 pub(super) fn may_see(console: &Console, caller: &Caller, approval: &Approval) -> bool {
-    caller.is(&approval.requester.key)
-        || is_approver(approval, &caller.0)
-        || console.allows(&caller.0, Right::Audit)
+    let in_deciding_group = || {
+        approval
+            .deciding_groups()
+            .iter()
+            .any(|group| caller.0.groups.contains(group))
+    };
+    caller.is(&approval.requester.key) || in_deciding_group() || console.allows(&caller.0, Right::Audit)
 }
 
 async fn visible(
@@ -78,24 +89,22 @@ async fn visible(
     mut query: ApprovalQuery,
     limit: usize,
 ) -> Result<ApprovalPage, Problem> {
-    let mut approvals = Vec::new();
+    let mut approvals: Vec<ApprovalView> = Vec::new();
     for _ in 0..PAGES_MAX {
         let read = console.approvals.list(&query).await?;
+        query.before = read.last().map(|approval| approval.id.clone());
         let last_page = read.len() < PAGE;
-        for approval in read {
-            query.before = Some(approval.id.clone());
-            if may_see(console, caller, &approval) {
-                approvals.push(ApprovalView::new(approval, &caller.0, Utc::now()));
-            }
-            if approvals.len() == limit {
-                let next = query.before.map(String::from);
-                return Ok(ApprovalPage { approvals, next });
-            }
-        }
-        if last_page {
+        let seen = read.into_iter().filter(|approval| may_see(console, caller, approval));
+        approvals.extend(seen.map(|approval| ApprovalView::new(approval, &caller.0, Utc::now())));
+        if last_page && approvals.len() <= limit {
             return Ok(ApprovalPage { approvals, next: None });
         }
+        if approvals.len() > limit {
+            break;
+        }
     }
-    let next = query.before.map(String::from);
+    approvals.truncate(limit);
+    // Never the number of an approval that the caller may not see.
+    let next = approvals.last().map(|view| view.approval.id.to_string());
     Ok(ApprovalPage { approvals, next })
 }

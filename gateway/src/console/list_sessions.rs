@@ -73,7 +73,7 @@ pub struct SessionList {
     pub next: Option<String>,
 }
 
-/// Lists sessions: the caller's own, and everybody's for those who may audit.
+/// Lists sessions: the caller's own, and everybody's for those whom the policy lets watch (live) or audit (all).
 #[utoipa::path(
     get, path = "/api/v1/sessions", params(Filter),
     responses(
@@ -88,18 +88,26 @@ pub async fn list_sessions(
     Query(filter): Query<Filter>,
 ) -> Result<Json<SessionList>, Problem> {
     let limit = filter.limit.unwrap_or(LIMIT).clamp(1, LIMIT_MAX);
-    let sees_all = console.allows(&caller.0, Right::Audit);
+    let right = if filter.all { Right::Audit } else { Right::Watch };
+    let sees_all = console.allows(&caller.0, right);
     let mut list = match filter.all {
         true => past(&console, &caller, filter, limit, sees_all).await?,
         false => live(&console),
     };
-    list.sessions.retain(|session| sees_all || caller.is(&session.person.key));
+    list.sessions
+        .retain(|session| sees_all || caller.is(&session.person.key));
     list.sessions.truncate(limit);
     Ok(Json(list))
 }
 
 fn live(console: &Console) -> SessionList {
-    let sessions = console.sessions.list().into_iter().rev().map(SessionView::live).collect();
+    let sessions = console
+        .sessions
+        .list()
+        .into_iter()
+        .rev()
+        .map(SessionView::live)
+        .collect();
     SessionList { sessions, next: None }
 }
 
@@ -114,7 +122,10 @@ async fn past(
         let asked = serde_json::to_string(&filter).map_err(Problem::bad_request)?;
         note_reading(console, caller, format!("sessions {asked}")).await?;
     }
-    let since = filter.since.map(|text| moment("since", &text, Utc::now())).transpose()?;
+    let since = filter
+        .since
+        .map(|text| moment("since", &text, Utc::now()))
+        .transpose()?;
     let query = JournalQuery {
         who: (!sees_all).then(|| caller.0.key.subject.clone()),
         since,
@@ -132,7 +143,10 @@ async fn past(
         Some(live) => SessionView::live(live),
         None => SessionView::past(header),
     });
-    Ok(SessionList { sessions: seen.collect(), next: page.next })
+    Ok(SessionList {
+        sessions: seen.collect(),
+        next: page.next,
+    })
 }
 
 impl SessionView {

@@ -4,6 +4,7 @@
 //! see does not exist for them (404).
 
 mod caller;
+mod end_session;
 mod guard;
 mod health;
 mod journal;
@@ -15,7 +16,6 @@ mod problem;
 mod read_recording;
 mod read_session;
 mod search_audit;
-mod end_session;
 mod serve;
 mod show_approval;
 mod show_self;
@@ -57,6 +57,8 @@ use utoipa_axum::routes;
 pub enum Right {
     /// Read every approval, the journal and the recordings.
     Audit,
+    /// See the open sessions of other people.
+    Watch,
     /// End a session of somebody else.
     EndSession,
 }

@@ -42,7 +42,12 @@ impl Problem {
     }
 
     pub fn bad_request(detail: impl Display) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "bad-request", "The request is not understood", detail)
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "bad-request",
+            "The request is not understood",
+            detail,
+        )
     }
 
     pub fn not_signed_in(detail: impl Display) -> Self {
@@ -59,7 +64,12 @@ impl Problem {
 
     pub fn method_not_allowed() -> Self {
         let status = StatusCode::METHOD_NOT_ALLOWED;
-        Self::new(status, "method", "Method not allowed", "this address does not know the method")
+        Self::new(
+            status,
+            "method",
+            "Method not allowed",
+            "this address does not know the method",
+        )
     }
 
     /// The change was refused; `approval` is what stands.
@@ -93,7 +103,15 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::NotFound(id) => Self::not_found(format!("there is no approval {id}")),
-            StoreError::Conflict { .. } => Self::refused("the approval changed in the meantime: look at it again", None),
+            StoreError::Conflict { .. } => {
+                Self::refused("the approval changed in the meantime: look at it again", None)
+            }
+            StoreError::Damaged { id, why } => {
+                tracing::error!(approval = %id, why, "an approval is damaged in the store");
+                Self::unavailable(format!(
+                    "approval {id} is damaged in the store: nothing is done with it"
+                ))
+            }
             StoreError::Unavailable { source } => {
                 tracing::warn!(error = %source, "the approval store is unavailable");
                 Self::unavailable("the approval store does not answer; try again")
@@ -104,8 +122,19 @@ impl From<StoreError> for Problem {
 
 impl From<JournalError> for Problem {
     fn from(error: JournalError) -> Self {
-        tracing::warn!(%error, "the journal is unavailable");
-        Self::unavailable("the journal does not answer; try again")
+        match error {
+            JournalError::BadQuery(why) => Self::bad_request(why),
+            JournalError::Damaged { session, seq, why } => {
+                tracing::error!(%session, seq, why, "the journal is damaged");
+                Self::unavailable(format!(
+                    "event {seq} of session {session} is damaged in the journal: {why}"
+                ))
+            }
+            other @ (JournalError::Taken { .. } | JournalError::Unavailable { .. }) => {
+                tracing::warn!(error = %other, "the journal is unavailable");
+                Self::unavailable("the journal does not answer; try again")
+            }
+        }
     }
 }
 

@@ -75,15 +75,23 @@ pub async fn read_chunk(
 ) -> Result<impl IntoResponse, Problem> {
     caller.must_audit(&console)?;
     let id = session_id(&id)?;
-    let number: u64 = number.parse().map_err(|_| Problem::bad_request("a chunk's number is 0 or more"))?;
+    let number: u64 = number
+        .parse()
+        .map_err(|_| Problem::bad_request("a chunk's number is 0 or more"))?;
     note_reading(&console, &caller, format!("recording of session {id}, chunk {number}")).await?;
     let bytes = console.recordings.read_chunk(id, number).await?;
-    let headers = [(CONTENT_TYPE, "application/octet-stream"), (CONTENT_DISPOSITION, "attachment")];
+    let headers = [
+        (CONTENT_TYPE, "application/octet-stream"),
+        (CONTENT_DISPOSITION, "attachment"),
+    ];
     Ok((headers, bytes))
 }
 
 /// Writes a fixed object, to see that the store takes one.
 pub(super) async fn probe(console: &Console) -> Result<(), RecordingError> {
     let nobody = SessionId(uuid::Uuid::nil());
-    console.recordings.put_chunk(nobody, 0, Bytes::from_static(b"probe")).await
+    console
+        .recordings
+        .put_chunk(nobody, 0, Bytes::from_static(b"probe"))
+        .await
 }

@@ -128,7 +128,10 @@ fn events(text: &str) -> Result<Vec<String>, Problem> {
     let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
     let known = |name: &str| match EVENTS.contains(&name) {
         true => Ok(name.to_owned()),
-        false => Err(Problem::bad_request(format!("`event`: there is no {name:?}; there are {}", EVENTS.join(", ")))),
+        false => Err(Problem::bad_request(format!(
+            "`event`: there is no {name:?}; there are {}",
+            EVENTS.join(", ")
+        ))),
     };
     names.map(known).collect()
 }

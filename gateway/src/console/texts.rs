@@ -22,7 +22,9 @@ pub fn session_id(text: &str) -> Result<SessionId, Problem> {
 /// Refuses a text that is too long, or that could rearrange what people read (control and bidi characters).
 pub fn plain(what: &str, text: &str, chars_max: usize) -> Result<(), Problem> {
     if text.chars().count() > chars_max {
-        return Err(Problem::bad_request(format!("`{what}` is longer than {chars_max} characters")));
+        return Err(Problem::bad_request(format!(
+            "`{what}` is longer than {chars_max} characters"
+        )));
     }
     if text.chars().any(rearranges) {
         let why = format!("`{what}` holds control characters or line breaks: write it as one plain line");

@@ -5,7 +5,7 @@
 
 use chrono::{DateTime, Utc};
 use countersign_infra::domain::Timestamp;
-use countersign_infra::domain::approval::{Approval, Choice, State};
+use countersign_infra::domain::approval::{Approval, Clause, State};
 use countersign_infra::domain::identity::Person;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,7 +20,7 @@ pub struct ApprovalView {
     pub quorum: Vec<ClauseStanding>,
     /// Seconds until the deadline; 0 when it has passed or the approval waits no more.
     pub seconds_left: u64,
-    /// The caller belongs to a group whose vote counts, and is not the requester.
+    /// It waits, and the caller's vote would count.
     pub may_vote: bool,
 }
 
@@ -38,46 +38,29 @@ pub struct ClauseStanding {
 impl ApprovalView {
     /// Shows an approval to a reader. An approval whose deadline has passed counts as having no time left.
     pub fn new(approval: Approval, reader: &Person, now: Timestamp) -> Self {
-        let waits = matches!(approval.state, State::Pending);
+        let waits = approval.state == State::Pending;
         let left = (approval.deadline - now).num_seconds();
         Self {
             quorum: standings(&approval),
             seconds_left: if waits { u64::try_from(left).unwrap_or(0) } else { 0 },
-            may_vote: waits && left > 0 && is_approver(&approval, reader),
+            may_vote: waits && left > 0 && approval.may_vote(reader).is_ok(),
             approval,
         }
     }
 }
 
-/// Whether a person belongs to a group whose vote counts, and did not ask themselves.
-pub(super) fn is_approver(approval: &Approval, person: &Person) -> bool {
-    let asked = &approval.terms.clauses;
-    let counts = |group: &String| person.groups.contains(group);
-    person.key != approval.requester.key && asked.iter().any(|clause| clause.approvers.iter().any(counts))
-}
-
 fn standings(approval: &Approval) -> Vec<ClauseStanding> {
-    let clauses = approval.terms.clauses.iter();
-    let standing = clauses.map(|clause| {
-        let mut people = BTreeMap::new();
-        for vote in &approval.votes {
-            let voter = &vote.ballot.voter;
-            let counts = clause.approvers.iter().any(|group| voter.groups.contains(group));
-            match vote.ballot.choice {
-                Choice::Approve if counts && voter.key != approval.requester.key => {
-                    people.insert(voter.key.clone(), voter.name.clone());
-                }
-                Choice::Approve | Choice::Deny => {}
-            }
-        }
-        ClauseStanding {
-            rule: clause.rule.clone(),
-            approvers: clause.approvers.clone(),
-            quorum: clause.quorum,
-            approved_by: people.into_values().collect(),
-        }
-    });
-    standing.collect()
+    let standing = |clause: &Clause| ClauseStanding {
+        rule: clause.rule.clone(),
+        approvers: clause.approvers.clone(),
+        quorum: clause.quorum,
+        approved_by: approval
+            .counted(clause)
+            .into_iter()
+            .map(|person| person.name.clone())
+            .collect(),
+    };
+    approval.terms.clauses.iter().map(standing).collect()
 }
 
 /// A person.

@@ -8,6 +8,11 @@ use super::texts::{REASON_CHARS_MAX, plain};
 use super::view::{ApprovalShape, ApprovalView};
 use axum::Json;
 use axum::extract::{Path, State};
+use chrono::Utc;
+use countersign_infra::approvals::{ApprovalStoreExt, ChangeError, StoreError};
+use countersign_infra::domain::approval::{Ballot, Change, Choice, Via};
+use countersign_infra::domain::audit::Happening;
+use countersign_infra::domain::id::ApprovalId;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::ToSchema;
@@ -56,8 +61,91 @@ pub async fn vote(
     Path(id): Path<String>,
     Body(vote): Body<VoteBody>,
 ) -> Result<Json<ApprovalView>, Problem> {
-    let reason = vote.reason.unwrap_or_default();
-    plain("reason", &reason, REASON_CHARS_MAX)?;
-    let _approval = seen(&console, &caller, &id).await?;
-    Err(Problem::unavailable("votes are not taken yet"))
+    let reason = vote.reason.filter(|reason| !reason.trim().is_empty());
+    plain("reason", reason.as_deref().unwrap_or_default(), REASON_CHARS_MAX)?;
+    let approval = seen(&console, &caller, &id).await?;
+    let ballot = Ballot {
+        voter: caller.0.clone(),
+        choice: vote.choice.into(),
+        reason,
+        via: vote.via.into(),
+        evidence: None,
+    };
+    let decision = Decision {
+        approval: approval.id,
+        word: ballot.choice.as_str(),
+        reason: ballot.reason.clone(),
+        change: Change::Vote(ballot),
+    };
+    decision.make(console, caller).await.map(Json)
+}
+
+/// Something that a caller decides about an approval.
+pub(super) struct Decision {
+    pub approval: ApprovalId,
+    /// As the journal writes it.
+    pub word: &'static str,
+    pub reason: Option<String>,
+    pub change: Change,
+}
+
+impl Decision {
+    /// Makes the change and journals it, accepted or not. Both happen even when the caller hangs up midway.
+    pub async fn make(self, console: Arc<Console>, caller: Caller) -> Result<ApprovalView, Problem> {
+        let tasks = console.tasks.clone();
+        let task = tasks.spawn(async move { self.change_and_note(&console, &caller).await });
+        task.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "a decision was not finished");
+            Err(Problem::unavailable(
+                "the decision was not finished: look at the approval before you try again",
+            ))
+        })
+    }
+
+    async fn change_and_note(self, console: &Console, caller: &Caller) -> Result<ApprovalView, Problem> {
+        let now = Utc::now();
+        let result = console.approvals.change(&self.approval, self.change, now).await;
+        let decided = Happening::Decided {
+            approval: self.approval.clone(),
+            choice: self.word.to_owned(),
+            reason: self.reason,
+            accepted: result.is_ok(),
+            why: result.as_ref().err().map(ToString::to_string),
+        };
+        let noted = console.journal.note(&caller.0, decided).await;
+        let view = |approval| ApprovalView::new(approval, &caller.0, now);
+        match result {
+            Ok(approval) => {
+                noted.map_err(|error| Problem::unavailable(format!("it is decided, but {error}")))?;
+                Ok(view(approval))
+            }
+            Err(ChangeError::Rejected(why)) => {
+                let stands = console.approvals.read(&self.approval).await.ok().map(view);
+                Err(Problem::refused(why, stands))
+            }
+            Err(ChangeError::Store(StoreError::Conflict { current })) => Err(Problem::refused(
+                "the approval changed in the meantime: look at it again",
+                Some(view(*current)),
+            )),
+            Err(ChangeError::Store(error)) => Err(error.into()),
+        }
+    }
+}
+
+impl From<ChoiceWord> for Choice {
+    fn from(word: ChoiceWord) -> Self {
+        match word {
+            ChoiceWord::Approve => Self::Approve,
+            ChoiceWord::Deny => Self::Deny,
+        }
+    }
+}
+
+impl From<ViaWord> for Via {
+    fn from(word: ViaWord) -> Self {
+        match word {
+            ViaWord::Cli => Self::Cli,
+            ViaWord::Console => Self::Console,
+        }
+    }
 }

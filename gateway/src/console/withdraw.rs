@@ -6,8 +6,10 @@ use super::problem::Problem;
 use super::show_approval::seen;
 use super::texts::{REASON_CHARS_MAX, plain};
 use super::view::{ApprovalShape, ApprovalView};
+use super::vote::Decision;
 use axum::Json;
 use axum::extract::{Path, State};
+use countersign_infra::domain::approval::Change;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -42,7 +44,19 @@ pub async fn withdraw(
     plain("reason", body.reason.as_deref().unwrap_or_default(), REASON_CHARS_MAX)?;
     let approval = seen(&console, &caller, &id).await?;
     if !caller.is(&approval.requester.key) {
-        return Err(Problem::not_allowed("only the one who asked may withdraw it; you may deny it"));
+        return Err(Problem::not_allowed(
+            "only the one who asked may withdraw it; you may deny it",
+        ));
     }
-    Err(Problem::unavailable("withdrawals are not taken yet"))
+    let why = match body.reason.as_deref().map(str::trim) {
+        Some(reason) if !reason.is_empty() => format!("{}: {reason}", caller.0.name),
+        Some(_) | None => format!("by {}", caller.0.name),
+    };
+    let decision = Decision {
+        approval: approval.id,
+        word: "withdraw",
+        reason: body.reason,
+        change: Change::Withdraw { why },
+    };
+    decision.make(console, caller).await.map(Json)
 }

@@ -187,7 +187,7 @@ impl Approval {
     }
 
     /// The distinct people whose approval counts for a clause.
-    fn counted(&self, clause: &Clause) -> Vec<&Person> {
+    pub fn counted(&self, clause: &Clause) -> Vec<&Person> {
         distinct(self.approvals().filter(|person| clause.is_met_by(person)))
     }
 
