@@ -7,6 +7,7 @@
 pub mod certificates;
 pub mod connect;
 pub mod harness;
+pub mod issuer;
 pub mod ports;
 pub mod postgres;
 pub mod process;

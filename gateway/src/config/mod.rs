@@ -1,29 +1,20 @@
 //! The configuration: one `countersign.toml`.
 
+mod load;
+mod reference;
+mod tls;
+mod trust;
+
+pub use load::{ConfigError, Problem};
+pub use reference::{Reference, ReferenceError};
+pub(crate) use tls::provider as tls_provider;
+pub use tls::{Speaks, TlsError};
+pub use trust::TrustError;
+
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use url::Url;
-
-/// A secret or a file's content by reference: `env:NAME` or `file:PATH` (relative to the configuration file).
-/// Text that is neither is an error: a secret never stands in the configuration itself.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub enum Reference {
-    Env(String),
-    File(PathBuf),
-}
-
-impl TryFrom<String> for Reference {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        match text.split_once(':') {
-            Some(("env", name)) if !name.is_empty() => Ok(Self::Env(name.to_owned())),
-            Some(("file", path)) if !path.is_empty() => Ok(Self::File(PathBuf::from(path))),
-            _ => Err("write env:NAME or file:PATH: a secret never stands in the configuration itself".to_owned()),
-        }
-    }
-}
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -101,16 +92,29 @@ pub struct Policy {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Issuer {
+    /// What the tokens' `iss` says, and where the discovery document is found.
     pub url: Url,
+    /// A token's `aud` must contain one of these.
     pub audiences: Vec<String>,
+    /// Clients, beside the audiences, that may have asked for a token (`azp`, else `client_id`). Only looked at
+    /// in tokens of several audiences, or in all tokens when not empty.
+    #[serde(default)]
+    pub authorized_parties: Vec<String>,
+    /// Every token of this issuer speaks for a program (for issuers of workload tokens).
+    #[serde(default)]
+    pub machines_only: bool,
+    /// Claim with the groups: a whole name, else a path with dots between levels.
     #[serde(default = "groups_claim")]
     pub groups_claim: String,
+    /// Claims tried in order for the name that people read.
     #[serde(default = "name_claims")]
     pub name_claims: Vec<String>,
     #[serde(default = "clock_skew_seconds")]
     pub clock_skew_seconds: u64,
     #[serde(default = "algorithms")]
+    /// Signature algorithms accepted from this issuer: RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA.
     pub algorithms: Vec<String>,
+    /// PEM of further roots to trust for this issuer's TLS.
     pub ca: Option<Reference>,
 }
 
