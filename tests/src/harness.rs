@@ -9,6 +9,8 @@ use crate::wait::eventually;
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Mutex;
@@ -194,7 +196,10 @@ impl Gateway {
 
     /// Writes a file beside the configuration (a new policy, a broken one).
     pub fn write(&self, name: &str, text: &str) -> Result<()> {
-        Ok(std::fs::write(self.path().join(name), text)?)
+        let path = self.path().join(name);
+        std::fs::write(&path, text)?;
+        // The gateway refuses secrets that everyone may read.
+        Ok(std::fs::set_permissions(&path, Permissions::from_mode(0o600))?)
     }
 
     /// Names a token, so that `psql`, `cli` and `connect` can be called with the name.

@@ -8,7 +8,9 @@ use crate::embedded::EmbeddedStore;
 use async_trait::async_trait;
 
 fn unavailable() -> StoreError {
-    StoreError::Unavailable { source: "not written yet".into() }
+    StoreError::Unavailable {
+        source: "not written yet".into(),
+    }
 }
 
 #[async_trait]

@@ -7,7 +7,9 @@ use crate::embedded::EmbeddedStore;
 use async_trait::async_trait;
 
 fn unavailable() -> JournalError {
-    JournalError::Unavailable { source: "not written yet".into() }
+    JournalError::Unavailable {
+        source: "not written yet".into(),
+    }
 }
 
 #[async_trait]
