@@ -1,5 +1,13 @@
 //! What a string of SQL statements would do, by PostgreSQL's own parser.
 
+mod analyst;
+mod parse;
+mod resolve;
+
+pub use analyst::{Analyst, AnalystError};
+pub use parse::{Limits, analyse};
+pub use resolve::Prepared;
+
 use countersign_infra::domain::effect::Effects;
 use std::sync::Arc;
 
@@ -27,8 +35,11 @@ pub enum Role {
         body: Arc<StatementFacts>,
     },
     /// EXECUTE name, also inside EXPLAIN and CREATE TABLE AS: its effects are those of what the name stands for.
+    /// `plan_only`: EXPLAIN without ANALYZE, which plans the statement and evaluates only the arguments.
+    /// See [`StatementFacts::resolved`].
     Execute {
         name: String,
+        plan_only: bool,
     },
     /// DEALLOCATE; none means ALL.
     Deallocate {
@@ -81,4 +92,40 @@ pub struct Unparseable {
     pub sqlstate: &'static str,
     pub message: String,
     pub hint: Option<String>,
+}
+
+impl Unparseable {
+    pub(crate) fn new(sqlstate: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            sqlstate,
+            message: message.into(),
+            hint: None,
+        }
+    }
+
+    #[must_use]
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl Analysis {
+    /// Roughly how many bytes it occupies.
+    fn weight(&self) -> usize {
+        self.statements.iter().map(StatementFacts::weight).sum::<usize>() + 64
+    }
+}
+
+impl StatementFacts {
+    fn weight(&self) -> usize {
+        let objects = self.effects.iter().flat_map(|(_, objects)| objects);
+        let names = objects.chain(&self.tables).map(|name| name.len() + 48).sum::<usize>();
+        let body = if let Role::Prepare { body, .. } = &self.role {
+            body.weight()
+        } else {
+            0
+        };
+        names + body + 256
+    }
 }
