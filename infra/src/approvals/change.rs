@@ -5,6 +5,16 @@ use crate::domain::Timestamp;
 use crate::domain::approval::{Approval, Change, Rejected};
 use crate::domain::id::ApprovalId;
 use async_trait::async_trait;
+use std::time::Duration;
+
+/// How often a change is tried again on a record that somebody else changed first.
+const CONFLICTS_MAX: usize = 200;
+
+/// How often a call is repeated while the store is unavailable.
+const REPEATS_MAX: u32 = 4;
+
+/// The wait before the first repetition; doubled before each further one.
+const REPEAT_WAIT: Duration = Duration::from_millis(50);
 
 /// Why a change was not made.
 #[derive(Debug, thiserror::Error)]
@@ -19,19 +29,113 @@ pub enum ChangeError {
 /// What every approval store can do beside its own calls.
 #[async_trait]
 pub trait ApprovalStoreExt: ApprovalStore {
-    /// Writes a new record, again where it is not known whether it was written. `Conflict`: the number is taken by
-    /// another approval.
+    /// Writes a new record, again while it is not known whether it was written. `Conflict`: the number is taken by
+    /// another approval. `Unavailable`: it may still have been written; nobody holds it, and its lease will end.
     async fn open(&self, approval: &Approval) -> Result<(), StoreError> {
-        self.create(approval).await
+        let mut repeats = Repeats::default();
+        loop {
+            match self.create(approval).await {
+                Err(StoreError::Conflict { current }) if *current == *approval => return Ok(()),
+                Err(error @ StoreError::Unavailable { .. }) => repeats.wait_or(error).await?,
+                done @ (Ok(())
+                | Err(StoreError::NotFound(_) | StoreError::Conflict { .. } | StoreError::Damaged { .. })) => {
+                    return done;
+                }
+            }
+        }
     }
 
-    /// Makes one change of a record and returns it as it is now.
+    /// Reads a record, again while the store is unavailable.
+    async fn read_again(&self, id: &ApprovalId) -> Result<Approval, StoreError> {
+        read_again(self, id, &mut Repeats::default()).await
+    }
+
+    /// Makes one change of a record and returns the record that has it, at the latest version that was seen.
+    ///
+    /// Where somebody else was faster, the change is applied to what they made of the record. Where the store does
+    /// not say whether it wrote, the record is read again: a change that is in is never made twice. `Unavailable` at
+    /// the end: whether it was made is not known. Not cancel safe: a dropped call may have made the change.
     async fn change(&self, id: &ApprovalId, change: Change, now: Timestamp) -> Result<Approval, ChangeError> {
-        let current = self.read(id).await?;
-        let next = current.apply(change, now)?;
-        self.replace(&next).await?;
-        Ok(next)
+        let mut repeats = Repeats::default();
+        let mut current = read_again(self, id, &mut repeats).await?;
+        // The version that may have been written although the store did not say so.
+        let mut uncertain: Option<Approval> = None;
+        for _ in 0..CONFLICTS_MAX {
+            if uncertain
+                .as_ref()
+                .is_some_and(|next| has_change(&current, next, &change))
+            {
+                return Ok(current);
+            }
+            let next = current.apply(change.clone(), now)?;
+            match self.replace(&next).await {
+                Ok(()) => return Ok(next),
+                Err(StoreError::Conflict { current: newer }) => current = *newer,
+                Err(error @ StoreError::Unavailable { .. }) => {
+                    repeats.wait_or(error).await?;
+                    uncertain = Some(next);
+                    current = read_again(self, id, &mut repeats).await?;
+                }
+                Err(error @ (StoreError::NotFound(_) | StoreError::Damaged { .. })) => return Err(error.into()),
+            }
+        }
+        let source = format!("approval {id} was changed by others {CONFLICTS_MAX} times meanwhile").into();
+        Err(StoreError::Unavailable { source }.into())
     }
 }
 
 impl<S: ApprovalStore + ?Sized> ApprovalStoreExt for S {}
+
+async fn read_again<S: ApprovalStore + ?Sized>(
+    store: &S,
+    id: &ApprovalId,
+    repeats: &mut Repeats,
+) -> Result<Approval, StoreError> {
+    loop {
+        match store.read(id).await {
+            Err(error @ StoreError::Unavailable { .. }) => repeats.wait_or(error).await?,
+            done
+            @ (Ok(_) | Err(StoreError::NotFound(_) | StoreError::Conflict { .. } | StoreError::Damaged { .. })) => {
+                return done;
+            }
+        }
+    }
+}
+
+/// Whether a record holds the change that `next` was to bring, perhaps with later ones on top.
+fn has_change(current: &Approval, next: &Approval, change: &Change) -> bool {
+    if current.version < next.version {
+        return false;
+    }
+    match change {
+        Change::Vote(_) => next
+            .votes
+            .last()
+            .is_some_and(|ours| current.votes.iter().any(|vote| vote.hash == ours.hash)),
+        Change::Renew { .. } => current.lease.until >= next.lease.until,
+        // Each is the only way into a state that carries its time and reason, and at most one comes to pass.
+        Change::Expire
+        | Change::Withdraw { .. }
+        | Change::Abandon { .. }
+        | Change::Revoke { .. }
+        | Change::Execute { .. }
+        | Change::Finish { .. }
+        | Change::LoseOutcome { .. }
+        | Change::LeaseLost => current.state == next.state,
+    }
+}
+
+#[derive(Default)]
+struct Repeats(u32);
+
+impl Repeats {
+    /// Waits before the next try, or gives the error back when there were enough.
+    async fn wait_or(&mut self, error: StoreError) -> Result<(), StoreError> {
+        if self.0 == REPEATS_MAX {
+            return Err(error);
+        }
+        tokio::time::sleep(REPEAT_WAIT.saturating_mul(1 << self.0)).await;
+        self.0 += 1;
+        Ok(())
+    }
+}

@@ -1,45 +1,229 @@
-//! Approvals in SQLite.
+//! Approvals in SQLite: the record as JSON, and beside it the columns that lists and conditions read.
 
-use super::{ApprovalQuery, ApprovalStore, StoreError};
+use super::{ApprovalQuery, ApprovalStore, StoreError, limit};
 use crate::domain::Timestamp;
 use crate::domain::approval::Approval;
 use crate::domain::id::ApprovalId;
-use crate::embedded::EmbeddedStore;
+pub use crate::embedded::EmbeddedStore;
+use crate::embedded::{Trouble, Work};
 use async_trait::async_trait;
+use chrono::NaiveDateTime;
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
-fn unavailable() -> StoreError {
-    StoreError::Unavailable {
-        source: "not written yet".into(),
-    }
-}
+/// Feed entries and overdue records that one call returns.
+const ROWS_MAX: usize = 1000;
+
+const COLUMNS: &str = "id, version, state, lease_until, record";
 
 #[async_trait]
 impl ApprovalStore for EmbeddedStore {
-    async fn create(&self, _: &Approval) -> Result<(), StoreError> {
-        Err(unavailable())
+    async fn create(&self, approval: &Approval) -> Result<(), StoreError> {
+        let row = Stored::of(approval)?;
+        self.write(move |connection| create(connection, &row)).await?
     }
 
-    async fn read(&self, _: &ApprovalId) -> Result<Approval, StoreError> {
-        Err(unavailable())
+    async fn read(&self, id: &ApprovalId) -> Result<Approval, StoreError> {
+        let id = id.clone();
+        self.read_points(move |connection| read(connection, &id)).await?
     }
 
-    async fn replace(&self, _: &Approval) -> Result<(), StoreError> {
-        Err(unavailable())
+    async fn replace(&self, next: &Approval) -> Result<(), StoreError> {
+        let row = Stored::of(next)?;
+        let gateway = next.lease.gateway.clone();
+        self.write(move |connection| replace(connection, &row, &gateway))
+            .await?
     }
 
-    async fn list(&self, _: &ApprovalQuery) -> Result<Vec<Approval>, StoreError> {
-        Err(unavailable())
+    async fn list(&self, query: &ApprovalQuery) -> Result<Vec<Approval>, StoreError> {
+        let query = query.clone();
+        self.read_scan(move |connection| list(connection, &query)).await?
     }
 
-    async fn overdue(&self, _: Timestamp) -> Result<Vec<Approval>, StoreError> {
-        Err(unavailable())
+    async fn overdue(&self, now: Timestamp) -> Result<Vec<Approval>, StoreError> {
+        self.read_points(move |connection| overdue(connection, now)).await?
     }
 
-    async fn take_feed(&self, _: &str) -> Result<Vec<ApprovalId>, StoreError> {
-        Err(unavailable())
+    async fn take_feed(&self, gateway: &str) -> Result<Vec<ApprovalId>, StoreError> {
+        let name = gateway.to_owned();
+        // Looked at without the writer first: the feed is asked several times a second and mostly empty.
+        let some = self
+            .read_points(move |connection| Ok(Ok::<_, StoreError>(has_feed(connection, &name)?)))
+            .await??;
+        if !some {
+            return Ok(Vec::new());
+        }
+        let name = gateway.to_owned();
+        self.write(move |connection| take_feed(connection, &name)).await?
     }
 
     async fn now(&self) -> Result<Timestamp, StoreError> {
-        Err(unavailable())
+        let text = self.read_points(|connection| {
+            let text: String =
+                connection.query_row("SELECT strftime('%Y-%m-%d %H:%M:%f', 'now')", [], |row| row.get(0))?;
+            Ok(Ok::<_, StoreError>(text))
+        });
+        let now = NaiveDateTime::parse_from_str(&text.await??, "%Y-%m-%d %H:%M:%S%.f");
+        now.map(|now| now.and_utc())
+            .map_err(|error| StoreError::Unavailable { source: error.into() })
     }
+}
+
+impl From<Trouble> for StoreError {
+    fn from(trouble: Trouble) -> Self {
+        Self::Unavailable { source: trouble.into() }
+    }
+}
+
+/// A row of the table. Every column but `record` is derived from it, and compared when it is read.
+#[derive(PartialEq, Eq)]
+struct Stored {
+    id: String,
+    version: i64,
+    state: String,
+    lease_until: i64,
+    record: String,
+}
+
+impl Stored {
+    fn of(approval: &Approval) -> Result<Self, StoreError> {
+        let failed = |source| StoreError::Unavailable { source };
+        Ok(Self {
+            id: approval.id.to_string(),
+            version: i64::try_from(approval.version).map_err(|error| failed(error.into()))?,
+            state: approval.state.as_str().to_owned(),
+            lease_until: approval.lease.until.timestamp_micros(),
+            record: serde_json::to_string(approval).map_err(|error| failed(error.into()))?,
+        })
+    }
+
+    fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            id: row.get(0)?,
+            version: row.get(1)?,
+            state: row.get(2)?,
+            lease_until: row.get(3)?,
+            record: row.get(4)?,
+        })
+    }
+
+    fn approval(self) -> Result<Approval, StoreError> {
+        let Ok(id) = self.id.parse::<ApprovalId>() else {
+            return Err(StoreError::Unavailable {
+                source: format!("a record has the number {:?}", self.id).into(),
+            });
+        };
+        let damaged = |why: String| StoreError::Damaged { id: id.clone(), why };
+        let approval: Approval =
+            serde_json::from_str(&self.record).map_err(|error| damaged(format!("it does not read: {error}")))?;
+        if Self::of(&approval)? == self {
+            Ok(approval)
+        } else {
+            Err(damaged("its record and the columns beside it differ".to_owned()))
+        }
+    }
+}
+
+fn create(connection: &Connection, row: &Stored) -> Work<(), StoreError> {
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO approvals (id, version, state, lease_until, record) VALUES (?, ?, ?, ?, ?)
+         ON CONFLICT (id) DO NOTHING",
+    )?;
+    let made = insert.execute(params![row.id, row.version, row.state, row.lease_until, row.record])?;
+    if made == 1 {
+        Ok(Ok(()))
+    } else {
+        conflict(connection, &row.id)
+    }
+}
+
+fn replace(connection: &Connection, row: &Stored, gateway: &str) -> Work<(), StoreError> {
+    let mut update = connection.prepare_cached(
+        "UPDATE approvals SET version = ?2, state = ?3, lease_until = ?4, record = ?5
+         WHERE id = ?1 AND version = ?2 - 1",
+    )?;
+    if update.execute(params![row.id, row.version, row.state, row.lease_until, row.record])? == 0 {
+        return conflict(connection, &row.id);
+    }
+    let mut tell = connection.prepare_cached("INSERT OR IGNORE INTO feed (gateway, approval) VALUES (?, ?)")?;
+    tell.execute(params![gateway, row.id])?;
+    Ok(Ok(()))
+}
+
+/// The condition failed: says what the record is now.
+fn conflict(connection: &Connection, id: &str) -> Work<(), StoreError> {
+    let Ok(id) = id.parse::<ApprovalId>() else {
+        return Ok(Err(StoreError::Unavailable {
+            source: format!("{id:?} is no approval number").into(),
+        }));
+    };
+    let current = read(connection, &id)?;
+    Ok(Err(current.map_or_else(
+        |error| error,
+        |current| StoreError::Conflict {
+            current: Box::new(current),
+        },
+    )))
+}
+
+fn read(connection: &Connection, id: &ApprovalId) -> Work<Approval, StoreError> {
+    let mut select = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM approvals WHERE id = ?"))?;
+    let row = select.query_row([id.as_str()], Stored::from_row).optional()?;
+    Ok(row.map_or_else(|| Err(StoreError::NotFound(id.clone())), Stored::approval))
+}
+
+fn list(connection: &Connection, query: &ApprovalQuery) -> Work<Vec<Approval>, StoreError> {
+    let before: i64 = match &query.before {
+        None => i64::MAX,
+        Some(id) => {
+            let place = connection.query_row("SELECT ordinal FROM approvals WHERE id = ?", [id.as_str()], |r| {
+                r.get(0)
+            });
+            match place.optional()? {
+                Some(place) => place,
+                None => return Ok(Err(StoreError::NotFound(id.clone()))),
+            }
+        }
+    };
+    let only = if query.pending_only {
+        "AND state = 'pending'"
+    } else {
+        ""
+    };
+    let select = format!("SELECT {COLUMNS} FROM approvals WHERE ordinal < ? {only} ORDER BY ordinal DESC LIMIT ?");
+    let limit = i64::try_from(limit(query.limit)).unwrap_or(i64::MAX);
+    all(connection, &select, params![before, limit])
+}
+
+fn overdue(connection: &Connection, now: Timestamp) -> Work<Vec<Approval>, StoreError> {
+    let select = format!(
+        "SELECT {COLUMNS} FROM approvals WHERE state IN ('pending', 'approved', 'executing') AND lease_until < ?
+         ORDER BY lease_until LIMIT {ROWS_MAX}"
+    );
+    all(connection, &select, [now.timestamp_micros()])
+}
+
+fn all(connection: &Connection, select: &str, params: impl rusqlite::Params) -> Work<Vec<Approval>, StoreError> {
+    let mut select = connection.prepare_cached(select)?;
+    let rows = select
+        .query_map(params, Stored::from_row)?
+        .collect::<rusqlite::Result<Vec<_>>>()?;
+    Ok(rows.into_iter().map(Stored::approval).collect())
+}
+
+fn has_feed(connection: &Connection, gateway: &str) -> rusqlite::Result<bool> {
+    connection
+        .prepare_cached("SELECT 1 FROM feed WHERE gateway = ? LIMIT 1")?
+        .exists([gateway])
+}
+
+fn take_feed(connection: &Connection, gateway: &str) -> Work<Vec<ApprovalId>, StoreError> {
+    let mut take = connection.prepare_cached(&format!(
+        "DELETE FROM feed WHERE gateway = ?1
+         AND approval IN (SELECT approval FROM feed WHERE gateway = ?1 LIMIT {ROWS_MAX}) RETURNING approval"
+    ))?;
+    let taken = take
+        .query_map([gateway], |row| row.get::<_, String>(0))?
+        .collect::<rusqlite::Result<Vec<_>>>()?;
+    // A hint that cannot be read is none.
+    Ok(Ok(taken.iter().filter_map(|id| id.parse().ok()).collect()))
 }

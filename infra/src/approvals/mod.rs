@@ -69,3 +69,11 @@ pub trait ApprovalStore: Send + Sync + 'static {
     /// The store's clock, to compare with the gateway's own.
     async fn now(&self) -> Result<Timestamp, StoreError>;
 }
+
+/// How many records a list returns.
+pub(crate) fn limit(asked: usize) -> usize {
+    match asked {
+        0 => 100,
+        more => more.min(1000),
+    }
+}

@@ -140,6 +140,49 @@ impl Happening {
         }
     }
 
+    /// Every name that a happening can have.
+    pub const NAMES: [&str; 14] = [
+        "session_opened",
+        "asked",
+        "verdict",
+        "held",
+        "executing",
+        "answered",
+        "refused",
+        "gateway_sent",
+        "copy_received",
+        "recording_anchor",
+        "session_closed",
+        "audit_queried",
+        "decided",
+        "sign_in_refused",
+    ];
+
+    /// The texts in it that people search: display text, messages, reasons.
+    pub fn words(&self) -> Vec<&str> {
+        match self {
+            Self::SessionOpened { header } => vec![&header.client.application, &header.database],
+            Self::Asked { display, .. } => vec![display],
+            Self::Verdict { rules, reasons, .. } => rules.iter().chain(reasons).map(String::as_str).collect(),
+            Self::Held { terms, .. } => terms.reasons.iter().map(String::as_str).collect(),
+            Self::Executing { approvers, .. } => approvers.iter().map(String::as_str).collect(),
+            Self::Answered { outcome, .. } => vec![&outcome.summary],
+            Self::Refused { code, message, .. } => vec![code, message],
+            Self::GatewaySent { what } => vec![what],
+            Self::CopyReceived { .. } | Self::RecordingAnchor { .. } => Vec::new(),
+            Self::SessionClosed { why, .. } => vec![why],
+            Self::AuditQueried { query } => vec![query],
+            Self::Decided {
+                choice, reason, why, ..
+            } => std::iter::once(choice)
+                .chain(reason)
+                .chain(why)
+                .map(String::as_str)
+                .collect(),
+            Self::SignInRefused { why, client } => vec![why, client],
+        }
+    }
+
     /// The approval that it speaks of.
     pub fn approval(&self) -> Option<&ApprovalId> {
         match self {

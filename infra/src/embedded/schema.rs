@@ -1,0 +1,207 @@
+//! Opening the file: what is in it, whose version it is, and the steps from one version to the next.
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// The steps from an empty file to the newest schema. A step that was released is never changed: add another.
+const STEPS: [&str; 2] = [APPROVALS, JOURNAL];
+
+const APPROVALS: &str = "
+CREATE TABLE approvals (
+    ordinal INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    version INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    lease_until INTEGER NOT NULL,
+    record TEXT NOT NULL
+) STRICT;
+CREATE INDEX approvals_pending ON approvals (ordinal) WHERE state = 'pending';
+CREATE INDEX approvals_leased ON approvals (lease_until) WHERE state IN ('pending', 'approved', 'executing');
+CREATE TABLE feed (
+    gateway TEXT NOT NULL,
+    approval TEXT NOT NULL,
+    PRIMARY KEY (gateway, approval)
+) STRICT, WITHOUT ROWID;
+";
+
+// `body` is the truth. The other columns are what searches read: each is derived from it, and compared when read.
+const JOURNAL: &str = "
+CREATE TABLE journal (
+    ordinal INTEGER PRIMARY KEY AUTOINCREMENT,
+    session TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    event TEXT NOT NULL,
+    person TEXT,
+    subject TEXT,
+    email TEXT,
+    target TEXT,
+    approval TEXT,
+    words TEXT NOT NULL,
+    body TEXT NOT NULL,
+    UNIQUE (session, seq)
+) STRICT;
+CREATE INDEX journal_at ON journal (at);
+CREATE INDEX journal_person ON journal (person);
+CREATE INDEX journal_subject ON journal (subject);
+CREATE INDEX journal_target ON journal (target);
+CREATE INDEX journal_email ON journal (email, session) WHERE email IS NOT NULL;
+CREATE INDEX journal_approval ON journal (approval) WHERE approval IS NOT NULL;
+CREATE TRIGGER journal_keeps_events BEFORE DELETE ON journal
+BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
+CREATE TRIGGER journal_keeps_bytes BEFORE UPDATE ON journal
+BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
+";
+
+/// How long SQLite itself waits for another process's lock. Below a call's deadline, so that the reason is told.
+const LOCK_WAIT: Duration = Duration::from_secs(4);
+
+/// Why the file could not be opened as a store.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("{path} was written by a newer version (its schema is {found}, this program knows {known}): use that one")]
+    Newer { path: String, found: i64, known: i64 },
+    #[error("{path} is not a Countersign store: {why}. Nothing was changed: choose another path")]
+    Foreign { path: String, why: String },
+    #[error("the store {path} cannot be opened: {source}")]
+    Unavailable {
+        path: String,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// Opens the file for writing, in WAL mode and with the newest schema.
+pub(super) fn open(path: &Path) -> Result<Connection, OpenError> {
+    open_with(path, &STEPS)
+}
+
+/// Opens the file for reading. It has been opened for writing before, so its schema is the newest.
+pub(super) fn open_to_read(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = connect(path)?;
+    connection.execute_batch("PRAGMA query_only = ON")?;
+    Ok(connection)
+}
+
+fn open_with(path: &Path, steps: &[&str]) -> Result<Connection, OpenError> {
+    let failed = |source: Box<dyn std::error::Error + Send + Sync>| OpenError::Unavailable {
+        path: path.display().to_string(),
+        source,
+    };
+    make_private(path).map_err(|error| failed(error.into()))?;
+    let mut connection = connect(path).map_err(|error| failed(error.into()))?;
+    let version = |connection: &Connection| match found_version(connection, steps.len()) {
+        Ok(Found::Version(version)) => Ok(version),
+        Ok(Found::Newer(found)) => Err(newer(path, found, steps)),
+        Ok(Found::Foreign(why)) => Err(OpenError::Foreign {
+            path: path.display().to_string(),
+            why,
+        }),
+        Err(error) => Err(failed(error.into())),
+    };
+    // Looked at before anything of the file is changed, and again under the lock: two programs may start at once.
+    version(&connection)?;
+    make_wal(&connection).map_err(|error| failed(error.into()))?;
+    let transaction = connection
+        .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
+        .map_err(|error| failed(error.into()))?;
+    let from = version(&transaction)?;
+    climb(&transaction, from, steps).map_err(|error| failed(error.into()))?;
+    transaction.commit().map_err(|error| failed(error.into()))?;
+    Ok(connection)
+}
+
+enum Found {
+    /// 0: the file is empty.
+    Version(usize),
+    Newer(i64),
+    Foreign(String),
+}
+
+fn found_version(connection: &Connection, known: usize) -> rusqlite::Result<Found> {
+    let tables = match connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0)) {
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::NotADatabase) => {
+            return Ok(Found::Foreign("it is no SQLite file".to_owned()));
+        }
+        tables => tables?,
+    };
+    if tables == 0 {
+        return Ok(Found::Version(0));
+    }
+    let ours = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'countersign_schema'";
+    if connection.query_row(ours, [], |row| row.get::<_, i64>(0))? == 0 {
+        return Ok(Found::Foreign("it holds the tables of another program".to_owned()));
+    }
+    let version: Option<i64> = connection
+        .query_row("SELECT version FROM countersign_schema", [], |row| row.get(0))
+        .optional()?;
+    match version.map(|version| (version, usize::try_from(version))) {
+        Some((_, Ok(version))) if version <= known => Ok(Found::Version(version)),
+        Some((version, _)) if version > 0 => Ok(Found::Newer(version)),
+        Some(_) | None => Ok(Found::Foreign("its schema has no version".to_owned())),
+    }
+}
+
+fn climb(connection: &Connection, from: usize, steps: &[&str]) -> rusqlite::Result<()> {
+    if from == 0 {
+        connection.execute_batch(
+            "CREATE TABLE countersign_schema (version INTEGER NOT NULL) STRICT;
+             INSERT INTO countersign_schema VALUES (0);",
+        )?;
+    }
+    for step in steps.iter().skip(from) {
+        connection.execute_batch(step)?;
+    }
+    let version = i64::try_from(steps.len()).unwrap_or(i64::MAX);
+    connection.execute("UPDATE countersign_schema SET version = ?", [version])?;
+    Ok(())
+}
+
+fn newer(path: &Path, found: i64, steps: &[&str]) -> OpenError {
+    let known = i64::try_from(steps.len()).unwrap_or(i64::MAX);
+    OpenError::Newer {
+        path: path.display().to_string(),
+        found,
+        known,
+    }
+}
+
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(LOCK_WAIT)?;
+    connection.execute_batch(
+        "PRAGMA synchronous = FULL; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;
+         PRAGMA journal_size_limit = 67108864;",
+    )?;
+    Ok(connection)
+}
+
+/// Switches to WAL. SQLite does not wait for other processes here by itself.
+fn make_wal(connection: &Connection) -> rusqlite::Result<()> {
+    let until = Instant::now() + LOCK_WAIT;
+    loop {
+        let mode = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get::<_, String>(0));
+        match mode {
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            Err(error) => return Err(error),
+            Ok(mode) if mode == "wal" => return Ok(()),
+            Ok(mode) => {
+                let why = format!("its file system allows only journal mode {mode}, and WAL is needed");
+                return Err(rusqlite::Error::ToSqlConversionFailure(why.into()));
+            }
+        }
+    }
+}
+
+/// Makes the file, for this user only, where there is none. SQLite gives its side files the same mode.
+fn make_private(path: &Path) -> std::io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).map(drop)
+}
