@@ -73,11 +73,14 @@ pub struct GatewayOptions {
     /// Ports taken when they are free; any free ones otherwise.
     pub postgres_port: Option<u16>,
     pub http_port: Option<u16>,
+    /// Where its files are kept; a temporary directory when none is given.
+    pub directory: Option<PathBuf>,
 }
 
 /// A running gateway, its files in a directory of its own.
 pub struct Gateway {
-    directory: tempfile::TempDir,
+    directory: PathBuf,
+    _temporary: Option<tempfile::TempDir>,
     process: Option<Process>,
     environment: Vec<(String, OsString)>,
     ca: String,
@@ -97,11 +100,18 @@ impl Gateway {
 
     /// Writes the files and starts nothing: for tests of how a start fails.
     pub fn prepare(options: &GatewayOptions) -> Result<Self> {
-        let directory = tempfile::Builder::new().prefix("countersign-gateway-").tempdir()?;
+        let (directory, temporary) = match &options.directory {
+            Some(directory) => (directory.clone(), None),
+            None => {
+                let temporary = tempfile::Builder::new().prefix("countersign-gateway-").tempdir()?;
+                (temporary.path().to_owned(), Some(temporary))
+            }
+        };
         let authority = Authority::new("Test gateway authority")?;
         let port = |wanted: Option<u16>| wanted.map_or_else(free_port, preferred_port);
         let gateway = Self {
             directory,
+            _temporary: temporary,
             process: None,
             environment: options.environment.clone(),
             ca: authority.pem().to_owned(),
@@ -166,7 +176,7 @@ impl Gateway {
 
     /// The directory of its files: `countersign.toml`, `policy.cedar`, `data/`, `gateway.log`, `ca.pem`.
     pub fn path(&self) -> &Path {
-        self.directory.path()
+        &self.directory
     }
 
     pub fn config(&self) -> PathBuf {

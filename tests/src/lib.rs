@@ -11,4 +11,5 @@ pub mod issuer;
 pub mod ports;
 pub mod postgres;
 pub mod process;
+pub mod psql;
 pub mod wait;
