@@ -1,8 +1,9 @@
 //! Who calls: the bearer token, and the extractors whose refusals are problems.
 
+use super::Console;
 use super::guard::AskedBy;
 use super::problem::Problem;
-use super::{Console, Right};
+use crate::policy::GatewayAction;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
@@ -22,7 +23,7 @@ impl Caller {
 
     /// Refuses callers whom the policy does not let audit.
     pub fn must_audit(&self, console: &Console) -> Result<(), Problem> {
-        if console.allows(&self.0, Right::Audit) {
+        if console.allows(&self.0, GatewayAction::Audit) {
             return Ok(());
         }
         Err(Problem::not_allowed(

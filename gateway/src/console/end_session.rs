@@ -1,9 +1,10 @@
 //! `POST /api/v1/sessions/{id}/end`: ends a live session.
 
+use super::Console;
 use super::caller::Caller;
 use super::problem::Problem;
 use super::texts::session_id;
-use super::{Console, Right};
+use crate::policy::GatewayAction;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use std::sync::Arc;
@@ -28,8 +29,8 @@ pub async fn end_session(
     let id = session_id(&id)?;
     let absent = || Problem::not_found(format!("no session {id} lives in this gateway"));
     let session = console.sessions.find(id).ok_or_else(absent)?;
-    if !caller.is(&session.header.person.key) && !console.allows(&caller.0, Right::EndSession) {
-        return match console.allows(&caller.0, Right::Watch) {
+    if !caller.is(&session.header.person.key) && !console.allows(&caller.0, GatewayAction::EndSession) {
+        return match console.allows(&caller.0, GatewayAction::Watch) {
             true => Err(Problem::not_allowed(
                 "the policy does not let you end other people's sessions",
             )),

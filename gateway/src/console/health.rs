@@ -98,9 +98,15 @@ async fn check(console: &Console) -> Ready {
         }),
         outcome("recordings", super::read_recording::probe(console)),
     );
-    let policy = match (console.policy_trouble)() {
+    let policy = match console.policy.last_error() {
         None => passed("policy"),
-        Some(why) => failed("policy", why),
+        Some(error) => {
+            let faults = error.faults.len();
+            failed(
+                "policy",
+                format!("the files have {faults} faults: the rules read before stay in force"),
+            )
+        }
     };
     let mut checks = store;
     checks.extend([journal, recordings, policy]);

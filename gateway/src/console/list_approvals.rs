@@ -1,10 +1,11 @@
 //! `GET /api/v1/approvals`: the approvals that the caller may see, newest first.
 
+use super::Console;
 use super::caller::{Caller, Query};
 use super::problem::Problem;
 use super::show_approval::seen;
 use super::view::{ApprovalShape, ApprovalView};
-use super::{Console, Right};
+use crate::policy::GatewayAction;
 use axum::Json;
 use axum::extract::State;
 use chrono::Utc;
@@ -80,7 +81,7 @@ pub(super) fn may_see(console: &Console, caller: &Caller, approval: &Approval) -
             .iter()
             .any(|group| caller.0.groups.contains(group))
     };
-    caller.is(&approval.requester.key) || in_deciding_group() || console.allows(&caller.0, Right::Audit)
+    caller.is(&approval.requester.key) || in_deciding_group() || console.allows(&caller.0, GatewayAction::Audit)
 }
 
 async fn visible(

@@ -1,11 +1,12 @@
 //! `GET /api/v1/sessions`: the sessions that live now, or those of the journal.
 
+use super::Console;
 use super::caller::{Caller, Query};
 use super::moment::moment;
 use super::problem::Problem;
 use super::search_audit::note_reading;
 use super::view::{ClientShape, PersonShape};
-use super::{Console, Right};
+use crate::policy::GatewayAction;
 use crate::sessions::{LiveSession, LiveState};
 use axum::Json;
 use axum::extract::State;
@@ -88,7 +89,11 @@ pub async fn list_sessions(
     Query(filter): Query<Filter>,
 ) -> Result<Json<SessionList>, Problem> {
     let limit = filter.limit.unwrap_or(LIMIT).clamp(1, LIMIT_MAX);
-    let right = if filter.all { Right::Audit } else { Right::Watch };
+    let right = if filter.all {
+        GatewayAction::Audit
+    } else {
+        GatewayAction::Watch
+    };
     let sees_all = console.allows(&caller.0, right);
     let mut list = match filter.all {
         true => past(&console, &caller, filter, limit, sees_all).await?,

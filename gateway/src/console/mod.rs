@@ -34,13 +34,15 @@ pub use read_session::EventList;
 pub use serve::{ServeLimits, serve};
 pub use show_self::SelfView;
 pub use view::{ApprovalView, ClauseStanding};
-pub use vote::VoteBody;
+pub use vote::{ChoiceWord, ViaWord, VoteBody};
 pub use withdraw::WithdrawBody;
 
+use crate::policy::{GatewayAction, PolicyHandle};
 use crate::sessions::SessionRegistry;
 use axum::Json;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::get;
+use chrono::Utc;
 use countersign_infra::approvals::ApprovalStore;
 use countersign_infra::domain::identity::Person;
 use countersign_infra::identity::oidc::Verifier;
@@ -51,23 +53,6 @@ use std::time::Duration;
 use tokio_util::task::TaskTracker;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-
-/// What the policy decides about a caller beside operations.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Right {
-    /// Read every approval, the journal and the recordings.
-    Audit,
-    /// See the open sessions of other people.
-    Watch,
-    /// End a session of somebody else.
-    EndSession,
-}
-
-/// Asks the policy in force whether a person has a right.
-pub type Rights = Arc<dyn Fn(&Person, Right) -> bool + Send + Sync>;
-
-/// Says why the policy in force is not the one on disk; none when it is.
-pub type PolicyTrouble = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 
 /// One target as people may know it, and where the gateway listens for its clients.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
@@ -110,8 +95,7 @@ pub struct ConsoleParts {
     pub journal: Arc<dyn Journal>,
     pub recordings: Arc<dyn RecordingStore>,
     pub verifier: Arc<Verifier>,
-    pub rights: Rights,
-    pub policy_trouble: PolicyTrouble,
+    pub policy: PolicyHandle,
     pub sessions: SessionRegistry,
     pub targets: Vec<TargetEntry>,
     pub limits: ApiLimits,
@@ -125,8 +109,7 @@ pub struct Console {
     reader: Arc<dyn Journal>,
     journal: journal::ApiJournal,
     verifier: Arc<Verifier>,
-    rights: Rights,
-    policy_trouble: PolicyTrouble,
+    policy: PolicyHandle,
     sessions: SessionRegistry,
     targets: Vec<TargetEntry>,
     limits: ApiLimits,
@@ -146,8 +129,7 @@ impl Console {
             reader: parts.journal,
             journal,
             verifier: parts.verifier,
-            rights: parts.rights,
-            policy_trouble: parts.policy_trouble,
+            policy: parts.policy,
             sessions: parts.sessions,
             targets: parts.targets,
             requests: tokio::sync::Semaphore::new(parts.limits.requests_max),
@@ -157,8 +139,8 @@ impl Console {
         })
     }
 
-    fn allows(&self, person: &Person, right: Right) -> bool {
-        (self.rights)(person, right)
+    fn allows(&self, person: &Person, action: GatewayAction) -> bool {
+        self.policy.current().allows(person, action, Utc::now())
     }
 }
 

@@ -1,11 +1,12 @@
 //! `GET /api/v1/sessions/{id}/events`: everything that the journal knows of one session, in order.
 
+use super::Console;
 use super::caller::{Caller, Query};
 use super::problem::Problem;
 use super::search_audit::note_reading;
 use super::texts::session_id;
 use super::view::EventShape;
-use super::{Console, Right};
+use crate::policy::GatewayAction;
 use axum::Json;
 use axum::extract::{Path, State};
 use countersign_infra::domain::audit::{Event, Happening};
@@ -54,7 +55,7 @@ pub async fn read_session(
     let absent = || Problem::not_found(format!("the journal knows no session {id}"));
     let events = console.reader.session(id).await?;
     let own = opened_by(&events, &caller);
-    if events.is_empty() || !(own || console.allows(&caller.0, Right::Audit)) {
+    if events.is_empty() || !(own || console.allows(&caller.0, GatewayAction::Audit)) {
         return Err(absent());
     }
     if !own {

@@ -1,9 +1,10 @@
 //! `GET /api/v1/whoami`: who the token speaks for, and what they may do here.
 
+use super::Console;
 use super::caller::Caller;
 use super::problem::Problem;
 use super::view::PersonShape;
-use super::{Console, Right};
+use crate::policy::GatewayAction;
 use axum::Json;
 use axum::extract::State;
 use countersign_infra::domain::identity::Person;
@@ -28,7 +29,7 @@ pub struct SelfView {
 )]
 pub async fn show_self(State(console): State<Arc<Console>>, caller: Caller) -> Json<SelfView> {
     Json(SelfView {
-        may_audit: console.allows(&caller.0, Right::Audit),
+        may_audit: console.allows(&caller.0, GatewayAction::Audit),
         gateway: console.gateway.clone(),
         person: caller.0,
     })

@@ -1,0 +1,304 @@
+//! `countersign approvals`: lists, shows and decides what is held.
+
+use super::client::{ConnectArgs, GatewayClient};
+use super::terminal::{ago, head, length, print, print_json, table, time};
+use crate::console::{ApprovalPage, ApprovalView, ChoiceWord, ViaWord, VoteBody, WithdrawBody};
+use chrono::Utc;
+use clap::Subcommand;
+use countersign_infra::domain::approval::{State, Vote};
+use countersign_infra::domain::display::escape;
+use countersign_infra::domain::id::ApprovalId;
+use std::fmt::Write;
+use std::process::ExitCode;
+
+/// Lists, shows and decides what is held.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Lists what waits for a decision and you may see, newest first.
+    List(List),
+    /// Shows one approval with its whole operation.
+    Show(One),
+    /// Approves. The operation runs once the quorum is there.
+    Approve(Decide),
+    /// Denies. One denial is enough.
+    Deny(Decide),
+    /// Gives up an operation of your own.
+    Withdraw(Decide),
+}
+
+#[derive(Debug, clap::Args)]
+struct List {
+    /// Also those that are decided.
+    #[arg(long)]
+    all: bool,
+    /// At most this many.
+    #[arg(long, default_value_t = 50)]
+    limit: usize,
+    /// Only those made before this one.
+    #[arg(long, value_name = "NUMBER")]
+    before: Option<ApprovalId>,
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    connect: ConnectArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct One {
+    /// The approval's number.
+    number: ApprovalId,
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    connect: ConnectArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct Decide {
+    /// The approval's number.
+    number: ApprovalId,
+    /// Why, in one line. The requester sees it.
+    #[arg(long)]
+    reason: Option<String>,
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    connect: ConnectArgs,
+}
+
+pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    match args.action {
+        Action::List(args) => list(args).await?,
+        Action::Show(args) => show(args).await?,
+        Action::Approve(args) => vote(args, ChoiceWord::Approve).await?,
+        Action::Deny(args) => vote(args, ChoiceWord::Deny).await?,
+        Action::Withdraw(args) => withdraw(args).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn list(args: List) -> anyhow::Result<()> {
+    let client = args.connect.connect()?;
+    let state = if args.all { "any" } else { "pending" };
+    let mut query = vec![("state", state.to_owned()), ("limit", args.limit.to_string())];
+    query.extend(args.before.map(|id| ("before", id.to_string())));
+    let page: ApprovalPage = client.read("/api/v1/approvals", &query).await?;
+    if args.json {
+        return print_json(&page);
+    }
+    if page.approvals.is_empty() {
+        let nothing = if args.all {
+            "No approvals.\n"
+        } else {
+            "Nothing waits for a decision.\n"
+        };
+        return Ok(print(nothing)?);
+    }
+    let now = Utc::now();
+    let row = |view: &ApprovalView| {
+        let approval = &view.approval;
+        let left = match &approval.state {
+            State::Pending => length(view.seconds_left),
+            decided => decided.as_str().to_owned(),
+        };
+        [
+            approval.id.to_string(),
+            head(&approval.requester.name, 24),
+            head(&approval.place.target, 24),
+            head(&approval.operation.effects.in_words(), 40),
+            ago(approval.created, now),
+            left,
+            votes(view),
+            head(&approval.operation.display, 60),
+        ]
+    };
+    let rows: Vec<_> = page.approvals.iter().map(row).collect();
+    let title = [
+        "NUMBER",
+        "WHO",
+        "TARGET",
+        "EFFECTS",
+        "AGE",
+        "LEFT",
+        "VOTES",
+        "OPERATION",
+    ];
+    let mut text = table(title, &rows);
+    if let Some(next) = page.next {
+        writeln!(text, "More: --before {next}")?;
+    }
+    Ok(print(&text)?)
+}
+
+async fn show(args: One) -> anyhow::Result<()> {
+    let client = args.connect.connect()?;
+    let view = read(&client, &args.number).await?;
+    match args.json {
+        true => print_json(&view),
+        false => Ok(print(&in_full(&view)?)?),
+    }
+}
+
+async fn vote(args: Decide, choice: ChoiceWord) -> anyhow::Result<()> {
+    let client = args.connect.connect()?;
+    let path = format!("/api/v1/approvals/{}/votes", args.number);
+    let via = ViaWord::Cli;
+    let body = VoteBody {
+        choice,
+        reason: args.reason,
+        via,
+    };
+    let view: ApprovalView = client.send_json(&path, &body).await?;
+    told(args.json, &view)
+}
+
+async fn withdraw(args: Decide) -> anyhow::Result<()> {
+    let client = args.connect.connect()?;
+    let path = format!("/api/v1/approvals/{}/withdraw", args.number);
+    let body = WithdrawBody { reason: args.reason };
+    let view: ApprovalView = client.send_json(&path, &body).await?;
+    told(args.json, &view)
+}
+
+async fn read(client: &GatewayClient, id: &ApprovalId) -> anyhow::Result<ApprovalView> {
+    Ok(client.read(&format!("/api/v1/approvals/{id}"), &[]).await?)
+}
+
+fn told(json: bool, view: &ApprovalView) -> anyhow::Result<()> {
+    if json {
+        return print_json(view);
+    }
+    let approval = &view.approval;
+    let state = in_words(&approval.state);
+    let votes = escape(&approval.quorum_state());
+    Ok(print(&format!("{}: {state} ({votes})\n", approval.id))?)
+}
+
+fn in_full(view: &ApprovalView) -> Result<String, std::fmt::Error> {
+    let approval = &view.approval;
+    let (place, operation, terms) = (&approval.place, &approval.operation, &approval.terms);
+    let now = Utc::now();
+    let mut text = String::new();
+    let mut line = |name: &str, value: String| writeln!(text, "{name:<12}{}", head(&value, 4000));
+    line("Approval", approval.id.to_string())?;
+    line("State", in_words(&approval.state))?;
+    line(
+        "Asked by",
+        person(&approval.requester.name, approval.requester.email.as_deref()),
+    )?;
+    line(
+        "From",
+        format!("{} ({})", approval.client.address, approval.client.application),
+    )?;
+    line(
+        "Asked",
+        format!("{} ({} ago)", time(approval.created), ago(approval.created, now)),
+    )?;
+    let left = match approval.state == State::Pending {
+        true => format!("{} ({} left)", time(approval.deadline), length(view.seconds_left)),
+        false => time(approval.deadline),
+    };
+    line("Deadline", left)?;
+    line("Target", format!("{}, database {}", place.target, place.database))?;
+    line("Runs as", format!("{}, search_path {}", place.role, place.search_path))?;
+    line("Effects", operation.effects.in_words())?;
+    for warning in warnings(view) {
+        line("Note", warning.to_owned())?;
+    }
+    line("Votes", approval.quorum_state())?;
+    for clause in &terms.clauses {
+        let needed = format!(
+            "rule {}: {} of {}",
+            clause.rule,
+            clause.quorum,
+            clause.approvers.join(", ")
+        );
+        line("Needs", needed)?;
+    }
+    for reason in &terms.reasons {
+        line("Because", reason.clone())?;
+    }
+    for vote in &approval.votes {
+        line("Vote", cast(vote))?;
+    }
+    line("Session", approval.session.to_string())?;
+    line(
+        "Digest",
+        format!("SHA-256 {} over {} bytes", operation.digest, operation.size_bytes),
+    )?;
+    writeln!(text, "\n{}", escape(&operation.display))?;
+    Ok(text)
+}
+
+fn warnings(view: &ApprovalView) -> Vec<&'static str> {
+    let operation = &view.approval.operation;
+    let all = [
+        (
+            !operation.has_where,
+            "it changes rows without a WHERE clause, or there is none to have",
+        ),
+        (operation.unseen_data, "rows follow that nobody has seen"),
+        (
+            operation.in_transaction,
+            "it waits inside an open transaction, which may hold locks",
+        ),
+        (
+            view.approval.terms.critical,
+            "critical: one vote must come from the console or this command line",
+        ),
+    ];
+    all.into_iter()
+        .filter_map(|(holds, text)| holds.then_some(text))
+        .collect()
+}
+
+fn person(name: &str, email: Option<&str>) -> String {
+    email.map_or_else(|| name.to_owned(), |email| format!("{name} <{email}>"))
+}
+
+fn cast(vote: &Vote) -> String {
+    let ballot = &vote.ballot;
+    let reason = ballot
+        .reason
+        .as_deref()
+        .map_or(String::new(), |reason| format!(": {reason}"));
+    let (name, choice, via) = (&ballot.voter.name, ballot.choice.as_str(), ballot.via.as_str());
+    format!("{} {name} {choice} ({via}){reason}", time(vote.at))
+}
+
+/// A state with what is known of how it came about.
+fn in_words(state: &State) -> String {
+    let text = match state {
+        State::Pending => "waits for votes".to_owned(),
+        State::Approved { at } => format!("approved at {}", time(*at)),
+        State::Denied { at, by, reason: None } => format!("denied by {} at {}", by.name, time(*at)),
+        State::Denied {
+            at,
+            by,
+            reason: Some(reason),
+        } => {
+            format!("denied by {} at {}: {reason}", by.name, time(*at))
+        }
+        State::Expired { at } => format!("expired at {}", time(*at)),
+        State::Withdrawn { at, why } => format!("withdrawn at {}: {why}", time(*at)),
+        State::Abandoned { at, why } => format!("abandoned at {}: {why}", time(*at)),
+        State::Revoked { at, why } => format!("revoked at {}: {why}", time(*at)),
+        State::Executing { at } => format!("sent at {}, no answer yet", time(*at)),
+        State::Done { at, outcome } => format!("ran, answered at {}: {}", time(*at), outcome.summary),
+        State::Unknown { at, why } => format!("sent, outcome not known since {}: {why}", time(*at)),
+    };
+    escape(&text)
+}
+
+/// How far each clause has come: `1/2`, `0/1+1/1`.
+fn votes(view: &ApprovalView) -> String {
+    let clauses = view.quorum.iter();
+    let words = clauses.map(|clause| format!("{}/{}", clause.approved_by.len(), clause.quorum));
+    words.collect::<Vec<_>>().join("+")
+}

@@ -1,0 +1,108 @@
+//! What the commands print: escaped, so that nothing that came from elsewhere moves the reader's cursor.
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use countersign_infra::domain::display::escape;
+use std::io::Write;
+
+/// Writes to standard output at once.
+pub fn print(text: &str) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
+/// Writes a value as JSON, indented, with a newline at the end.
+pub fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+    let text = serde_json::to_string_pretty(value)?;
+    Ok(print(&format!("{text}\n"))?)
+}
+
+/// Writes an error to standard error.
+pub fn complain(text: &str) {
+    // Nobody is left to tell when this fails.
+    drop(writeln!(std::io::stderr().lock(), "countersign: {}", escape(text)));
+}
+
+/// One line of somebody else's text, cut to so many characters.
+pub fn head(text: &str, chars_max: usize) -> String {
+    let line = escape(text).split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(chars_max.saturating_sub(1)) {
+        Some((end, _)) if line.chars().count() > chars_max => format!("{}…", line.get(..end).unwrap_or_default()),
+        Some(_) | None => line,
+    }
+}
+
+/// A moment in UTC, to the second.
+pub fn time(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Secs, true)
+}
+
+/// A length of time in words: `45s`, `12m`, `3h`, `9d`.
+pub fn length(seconds: u64) -> String {
+    match seconds {
+        0..=119 => format!("{seconds}s"),
+        120..=7199 => format!("{}m", seconds / 60),
+        7200..=172_799 => format!("{}h", seconds / 3600),
+        172_800.. => format!("{}d", seconds / 86_400),
+    }
+}
+
+/// How long ago a moment was.
+pub fn ago(at: DateTime<Utc>, now: DateTime<Utc>) -> String {
+    length(u64::try_from((now - at).num_seconds()).unwrap_or(0))
+}
+
+/// Lines up rows in columns, two blanks between them. The last column is not filled up.
+pub fn table<const N: usize>(title: [&str; N], rows: &[[String; N]]) -> String {
+    let width = |cell: &str| cell.chars().count();
+    let mut widths = title.map(width);
+    for row in rows {
+        for (widest, cell) in widths.iter_mut().zip(row) {
+            *widest = (*widest).max(width(cell));
+        }
+    }
+    let line = |cells: [&str; N]| {
+        let filled = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        format!("{}\n", filled.collect::<Vec<_>>().join("  ").trim_end())
+    };
+    let body = rows.iter().map(|row| line(row.each_ref().map(String::as_str)));
+    std::iter::once(line(title)).chain(body).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_is_one_line_and_moves_no_cursor() {
+        for (text, wanted) in [
+            ("DELETE FROM orders\n  WHERE id = 7", "DELETE FROM orders WHERE id = 7"),
+            ("\u{1b}[2Jgone", "\\u{1b}[2Jgone"),
+            (
+                "0123456789012345678901234567890123456789",
+                "0123456789012345678901234567890123456789",
+            ),
+            (
+                "01234567890123456789012345678901234567890",
+                "012345678901234567890123456789012345678…",
+            ),
+        ] {
+            assert_eq!(head(text, 40), wanted);
+        }
+    }
+
+    #[test]
+    fn columns_line_up() {
+        let rows = [
+            ["a".to_owned(), "é".to_owned(), "x".to_owned()],
+            ["bbb".to_owned(), String::new(), String::new()],
+        ];
+        assert_eq!(table(["N", "WHO", "WHAT"], &rows), "N    WHO  WHAT\na    é    x\nbbb\n");
+    }
+
+    #[test]
+    fn lengths_are_read_at_a_glance() {
+        let words = [0, 119, 120, 7199, 7200, 172_799, 172_800].map(length);
+        assert_eq!(words, ["0s", "119s", "2m", "119m", "2h", "47h", "2d"]);
+    }
+}
