@@ -103,9 +103,9 @@ async fn list(args: List) -> anyhow::Result<()> {
     let now = Utc::now();
     let row = |view: &ApprovalView| {
         let approval = &view.approval;
-        let left = match &approval.state {
-            State::Pending => length(view.seconds_left),
-            decided => decided.as_str().to_owned(),
+        let left = match approval.is_open() {
+            true => length(view.seconds_left),
+            false => approval.state.as_str().to_owned(),
         };
         [
             approval.id.to_string(),
@@ -200,7 +200,7 @@ fn in_full(view: &ApprovalView) -> Result<String, std::fmt::Error> {
         "Asked",
         format!("{} ({} ago)", time(approval.created), ago(approval.created, now)),
     )?;
-    let left = match approval.state == State::Pending {
+    let left = match approval.is_open() {
         true => format!("{} ({} left)", time(approval.deadline), length(view.seconds_left)),
         false => time(approval.deadline),
     };

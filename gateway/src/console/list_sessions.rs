@@ -140,9 +140,11 @@ async fn past(
         ..JournalQuery::default()
     };
     let page = console.reader.search(&query).await?;
-    let opened = page.events.into_iter().filter_map(|event| match event.what {
-        Happening::SessionOpened { header } => Some(header),
-        _ => None,
+    let opened = page.events.into_iter().filter_map(|event| {
+        let Happening::SessionOpened { header } = event.what else {
+            return None;
+        };
+        Some(header)
     });
     let seen = opened.map(|header| match console.sessions.find(header.id) {
         Some(live) => SessionView::live(live),

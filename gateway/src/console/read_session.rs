@@ -68,8 +68,6 @@ pub async fn read_session(
 }
 
 fn opened_by(events: &[Event], caller: &Caller) -> bool {
-    match events.first().map(|event| &event.what) {
-        Some(Happening::SessionOpened { header }) => caller.is(&header.person.key),
-        _ => false,
-    }
+    let opened = events.first().map(|event| &event.what);
+    matches!(opened, Some(Happening::SessionOpened { header }) if caller.is(&header.person.key))
 }
