@@ -1,6 +1,7 @@
 //! Reading `countersign.toml`.
 
-use super::Config;
+use super::walk::{Places, one_line, walk};
+use super::{Config, checks, references};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -45,26 +46,54 @@ impl fmt::Display for Lines<'_> {
 impl Config {
     /// Reads a configuration and checks all that can be checked without reading its references.
     ///
-    /// Relative paths in it are taken from the directory that holds it. All problems are told at once.
+    /// Relative paths in it are taken from the directory that holds it. All problems of a kind are told at once:
+    /// first those of keys and types, then those of values.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
-            path: path.to_owned(),
-            source,
-        })?;
-        let mut config: Self = toml::from_str(&text).map_err(|error| ConfigError::Invalid {
-            path: path.to_owned(),
-            problems: vec![Problem {
-                line: None,
-                text: error.to_string(),
-            }],
-        })?;
-        config.resolve(path.parent().unwrap_or(Path::new("")));
-        Ok(config)
+        Self::load_with_places(path).map(|(config, _)| config)
     }
 
     /// Reads a configuration like `load`, and each of its references too: what a gateway starts with.
     pub fn load_with_references(path: &Path) -> Result<Self, ConfigError> {
-        Self::load(path)
+        let (config, places) = Self::load_with_places(path)?;
+        let problems = references::check(&config, &places);
+        if problems.is_empty() {
+            Ok(config)
+        } else {
+            Err(invalid(problems, path))
+        }
+    }
+
+    fn load_with_places(path: &Path) -> Result<(Self, Places), ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
+            path: path.to_owned(),
+            source,
+        })?;
+        let (mut config, places) = Self::parse(&text).map_err(|problems| invalid(problems, path))?;
+        config.resolve(path.parent().unwrap_or(Path::new("")));
+        Ok((config, places))
+    }
+
+    fn parse(text: &str) -> Result<(Self, Places), Vec<Problem>> {
+        let (places, problems) = walk(text);
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let config: Self = toml::from_str(text).map_err(|error| {
+            let line = error
+                .span()
+                .and_then(|span| text.get(..span.start))
+                .map(|before| 1 + before.matches('\n').count());
+            vec![Problem {
+                line,
+                text: one_line(error.message()),
+            }]
+        })?;
+        let problems = checks::check(&config, &places);
+        if problems.is_empty() {
+            Ok((config, places))
+        } else {
+            Err(problems)
+        }
     }
 
     fn resolve(&mut self, base: &Path) {
@@ -84,5 +113,12 @@ impl Config {
                 ca.resolve(base);
             }
         }
+    }
+}
+
+fn invalid(problems: Vec<Problem>, path: &Path) -> ConfigError {
+    ConfigError::Invalid {
+        path: path.to_owned(),
+        problems,
     }
 }

@@ -1,9 +1,13 @@
 //! The configuration: one `countersign.toml`.
 
+mod checks;
 mod load;
 mod reference;
+mod references;
+mod schema;
 mod tls;
 mod trust;
+mod walk;
 
 pub use load::{ConfigError, Problem};
 pub use reference::{Reference, ReferenceError};
@@ -233,3 +237,6 @@ pub struct Mask {
     /// Columns (`table.column` or `column`) whose literal values are masked in display texts.
     pub columns: Vec<String>,
 }
+
+#[cfg(test)]
+mod tests;

@@ -51,6 +51,11 @@ pub enum TlsError {
 }
 
 impl Tls {
+    /// Whether certificate and key can be read, used, and belong together. Blocks on the file system.
+    pub fn check(&self) -> Result<(), TlsError> {
+        Pair::read(self)?.certify(self).map(drop)
+    }
+
     /// Makes the acceptor of a listener: TLS 1.2 and 1.3.
     ///
     /// A client that offers only other ALPN names is refused; one that offers none is accepted (the caller of a

@@ -25,6 +25,12 @@ impl Config {
 }
 
 impl Issuer {
+    /// Whether its CA can be read and used. Blocks on the file system.
+    pub fn check(&self) -> Result<(), TrustError> {
+        oidc::Verifier::new(vec![self.trusted()?])?;
+        Ok(())
+    }
+
     fn trusted(&self) -> Result<oidc::Issuer, TrustError> {
         let ca = self.ca.as_ref().map(super::Reference::read_bytes).transpose();
         Ok(oidc::Issuer {

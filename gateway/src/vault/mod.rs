@@ -4,7 +4,7 @@
 
 mod roots;
 
-use crate::config::{Config, ReferenceError, UpstreamTlsMode};
+use crate::config::{self, Config, ReferenceError, UpstreamTlsMode};
 use countersign_infra::domain::secret::Secret;
 use roots::Roots;
 use rustls::pki_types::ServerName;
@@ -67,7 +67,7 @@ pub struct Vault {
 }
 
 struct Target {
-    config: crate::config::Target,
+    config: config::Target,
     roots: Roots,
 }
 
@@ -76,18 +76,24 @@ impl Vault {
     ///
     /// Blocks on the file system.
     pub fn open(config: &Config) -> Result<Self, VaultError> {
-        let system = Arc::new(roots::System::default());
+        let system = Arc::default();
         let mut targets = BTreeMap::new();
         for target in &config.targets {
-            let roots = Roots::new(target.tls.ca.clone(), Arc::clone(&system));
-            let entry = Target {
-                config: target.clone(),
-                roots,
-            };
+            let entry = Target::new(target, &system);
             entry.access()?;
             targets.insert(target.name.clone(), Arc::new(entry));
         }
         Ok(Self { targets })
+    }
+
+    /// Whether a target's password can be read.
+    pub fn check_password(target: &config::Target) -> Result<(), VaultError> {
+        Target::new(target, &Arc::default()).credential().map(drop)
+    }
+
+    /// Whether there are roots and a name to verify a target's server with.
+    pub fn check_tls(target: &config::Target) -> Result<(), VaultError> {
+        Target::new(target, &Arc::default()).tls().map(drop)
     }
 
     /// Reads what is needed to log in to a target now. Cancel safe.
@@ -101,6 +107,13 @@ impl Vault {
 }
 
 impl Target {
+    fn new(target: &config::Target, system: &Arc<roots::System>) -> Self {
+        Self {
+            config: target.clone(),
+            roots: Roots::new(target.tls.ca.clone(), Arc::clone(system)),
+        }
+    }
+
     fn access(&self) -> Result<Access, VaultError> {
         Ok(Access {
             host: self.config.host.clone(),
@@ -139,5 +152,57 @@ impl Target {
                 Ok(UpstreamTls::VerifyFull { config, server_name })
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
+
+    fn password(dir: &Path, text: &str) {
+        let path = dir.join("password");
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
+    fn config(dir: &Path) -> Config {
+        let text = "[gateway]\nname = \"g\"\ndata_dir = \"d\"\n[store]\nkind = \"embedded\"\n\
+            [postgres]\nlisten = \"127.0.0.1:0\"\ntls = { certificate = \"file:c\", key = \"file:k\" }\n\
+            [http]\nlisten = \"127.0.0.1:0\"\npublic_url = \"http://127.0.0.1\"\n[policy]\npath = \"p\"\n\
+            [[issuer]]\nurl = \"https://login.example.com\"\naudiences = [\"countersign\"]\n\
+            [[target]]\nname = \"orders\"\nkind = \"postgres\"\nhost = \"127.0.0.1\"\ndatabase = \"shop\"\n\
+            user = \"app\"\npassword = \"file:password\"\ntls.mode = \"disable\"\n";
+        std::fs::write(dir.join("countersign.toml"), text).unwrap();
+        Config::load(&dir.join("countersign.toml")).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_rotated_password_is_used_by_the_next_session() {
+        let dir = tempfile::tempdir().unwrap();
+        password(dir.path(), "first\n");
+        let vault = Vault::open(&config(dir.path())).unwrap();
+        for (rotated, expected) in [(None, "first"), (Some("second"), "second")] {
+            if let Some(text) = rotated {
+                password(dir.path(), text);
+            }
+            let access = vault.access("orders").await.unwrap();
+            assert_eq!(
+                (access.credential.user.as_str(), access.credential.password.reveal()),
+                ("app", expected)
+            );
+            assert!(matches!(access.tls, UpstreamTls::PlaintextOnLoopback));
+        }
+        std::fs::remove_file(dir.path().join("password")).unwrap();
+        assert!(matches!(vault.access("orders").await, Err(VaultError::Password { .. })));
+        assert!(matches!(vault.access("other").await, Err(VaultError::UnknownTarget(_))));
+    }
+
+    #[test]
+    fn a_vault_without_a_password_does_not_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = Vault::open(&config(dir.path())).err().unwrap().to_string();
+        assert!(error.starts_with("the password of target orders: "), "{error}");
     }
 }

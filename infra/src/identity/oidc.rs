@@ -240,7 +240,8 @@ pub fn may_ask(url: &Url) -> Result<(), &'static str> {
     }
 }
 
-pub(super) fn is_loopback(url: &Url) -> bool {
+/// Whether a URL's host is this machine by name or address.
+pub fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(url::Host::Domain(name)) => name == "localhost",
         Some(url::Host::Ipv4(address)) => address.is_loopback(),

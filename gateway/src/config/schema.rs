@@ -1,0 +1,153 @@
+//! The keys that a configuration may have. A test holds them against the structs they are read into.
+
+/// What a value must be.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    Text,
+    /// A whole number from 0.
+    Number,
+    Flag,
+    Texts,
+    /// `address:port`.
+    Address,
+    Link,
+    Reference,
+    OneOf(&'static [&'static str]),
+    Table(&'static [Field]),
+    /// A list of tables, at least one where it is required.
+    Tables(&'static [Field]),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Field {
+    pub name: &'static str,
+    pub kind: Kind,
+    pub required: bool,
+}
+
+const fn needed(name: &'static str, kind: Kind) -> Field {
+    Field {
+        name,
+        kind,
+        required: true,
+    }
+}
+
+const fn optional(name: &'static str, kind: Kind) -> Field {
+    Field {
+        name,
+        kind,
+        required: false,
+    }
+}
+
+pub(super) const ROOT: &[Field] = &[
+    needed("gateway", Kind::Table(GATEWAY)),
+    needed("store", Kind::Table(STORE)),
+    needed("postgres", Kind::Table(POSTGRES)),
+    needed("http", Kind::Table(HTTP)),
+    needed("policy", Kind::Table(POLICY)),
+    needed("issuer", Kind::Tables(ISSUER)),
+    needed("target", Kind::Tables(TARGET)),
+    optional("limits", Kind::Table(LIMITS)),
+    optional("mask", Kind::Table(MASK)),
+];
+
+const GATEWAY: &[Field] = &[
+    needed("name", Kind::Text),
+    needed("data_dir", Kind::Text),
+    optional("log_json", Kind::Flag),
+];
+
+const STORE: &[Field] = &[needed("kind", Kind::OneOf(&["embedded"]))];
+
+const TLS: &[Field] = &[needed("certificate", Kind::Reference), needed("key", Kind::Reference)];
+
+const POSTGRES: &[Field] = &[
+    needed("listen", Kind::Address),
+    needed("tls", Kind::Table(TLS)),
+    optional("plaintext_on_loopback", Kind::Flag),
+];
+
+const HTTP: &[Field] = &[
+    needed("listen", Kind::Address),
+    optional("tls", Kind::Table(TLS)),
+    needed("public_url", Kind::Link),
+];
+
+const POLICY: &[Field] = &[needed("path", Kind::Text)];
+
+const ISSUER: &[Field] = &[
+    needed("url", Kind::Link),
+    needed("audiences", Kind::Texts),
+    optional("authorized_parties", Kind::Texts),
+    optional("machines_only", Kind::Flag),
+    optional("groups_claim", Kind::Text),
+    optional("name_claims", Kind::Texts),
+    optional("clock_skew_seconds", Kind::Number),
+    optional("algorithms", Kind::Texts),
+    optional("ca", Kind::Reference),
+];
+
+const TARGET: &[Field] = &[
+    needed("name", Kind::Text),
+    needed("kind", Kind::OneOf(&["postgres"])),
+    optional("tags", Kind::Texts),
+    needed("host", Kind::Text),
+    optional("port", Kind::Number),
+    needed("database", Kind::Text),
+    needed("user", Kind::Text),
+    needed("password", Kind::Reference),
+    optional("tls", Kind::Table(UPSTREAM_TLS)),
+];
+
+const UPSTREAM_TLS: &[Field] = &[
+    optional("mode", Kind::OneOf(&["verify-full", "disable"])),
+    optional("ca", Kind::Reference),
+    optional("server_name", Kind::Text),
+];
+
+const LIMITS: &[Field] = &[
+    optional("connections_max", Kind::Number),
+    optional("handshake_seconds_max", Kind::Number),
+    optional("statement_bytes_max", Kind::Number),
+    optional("message_bytes_max", Kind::Number),
+    optional("hold_in_transaction_seconds_max", Kind::Number),
+    optional("idle_seconds_max", Kind::Number),
+    optional("spool_bytes_max", Kind::Number),
+    optional("record_wait_seconds_max", Kind::Number),
+    optional("drain_seconds_max", Kind::Number),
+];
+
+const MASK: &[Field] = &[optional("columns", Kind::Texts)];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use serde::de::DeserializeOwned;
+    use std::collections::BTreeSet;
+
+    /// A struct says in its error what it knows: that is held against the table.
+    fn check<T: DeserializeOwned>(fields: &[Field]) {
+        let Err(error) = toml::from_str::<T>("zzz = 1") else {
+            panic!("an unknown key was taken")
+        };
+        let known: BTreeSet<&str> = error.message().split('`').skip(3).step_by(2).collect();
+        let table: BTreeSet<&str> = fields.iter().map(|field| field.name).collect();
+        assert_eq!(table, known, "{error}");
+    }
+
+    #[test]
+    fn the_table_of_keys_is_that_of_the_structs() {
+        check::<config::Config>(ROOT);
+        check::<config::Gateway>(GATEWAY);
+        check::<config::Tls>(TLS);
+        check::<config::PostgresListener>(POSTGRES);
+        check::<config::HttpListener>(HTTP);
+        check::<config::Issuer>(ISSUER);
+        check::<config::Target>(TARGET);
+        check::<config::UpstreamTls>(UPSTREAM_TLS);
+        check::<config::Limits>(LIMITS);
+    }
+}
