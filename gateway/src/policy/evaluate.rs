@@ -1,17 +1,18 @@
 //! The verdict: each effect on each object is judged by itself, and the strictest answer counts.
 
 use super::annotations::{HoldTerms, Rule};
-use super::facts::{self, Facts, Types};
+use super::facts::{self, Facts};
+use super::ground::Ground;
 use super::load::Policies;
 use super::uses::Uses;
 use super::{GatewayAction, Question, Verdict, cache};
-use cedar_policy::{Authorizer, Entities, PolicySet, Request, Schema};
+use cedar_policy::{Authorizer, Entities, PolicySet, Request};
 use chrono::{DateTime, Utc};
 use countersign_infra::domain::approval::{Clause, Terms};
 use countersign_infra::domain::effect::EffectKind;
 use countersign_infra::domain::identity::Person;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 /// Distinct (effect, object) pairs that one operation may have.
 pub const PAIRS_MAX: usize = 64;
@@ -36,7 +37,7 @@ impl Policies {
     /// Says whether a person has a right on the gateway itself. A rule with `@hold` gives none: nobody is asked.
     pub fn allows(&self, person: &Person, action: GatewayAction, now: DateTime<Utc>) -> bool {
         let engine = &self.engine;
-        let judged = Facts::of_gateway(person, now, &engine.schema, &engine.types)
+        let judged = Facts::of_gateway(person, now, &engine.ground.schema, &engine.ground.types)
             .and_then(|facts| Ok(engine.judge(&facts.gateway_action(action)?, &facts.entities)));
         matches!(judged, Ok(Judgement::Allowed(_)))
     }
@@ -58,7 +59,7 @@ impl Policies {
             ));
         }
         let engine = &self.engine;
-        let facts = match Facts::of_operation(question, &engine.schema, &engine.types, &self.uses) {
+        let facts = match Facts::of_operation(question, &engine.ground.schema, &engine.ground.types, &self.uses) {
             Ok(facts) => facts,
             Err(error) => return denied(format!("the operation could not be put to the policy: {error}")),
         };
@@ -84,8 +85,7 @@ impl Policies {
 
 /// The rules, and what Cedar needs to ask them.
 pub(super) struct Engine {
-    pub schema: Schema,
-    pub types: Types,
+    pub ground: Arc<Ground>,
     pub authorizer: Authorizer,
     pub set: PolicySet,
     /// By the rule's id, which is also its id in `set`.

@@ -3,25 +3,17 @@
 
 use super::annotations::{self, Rule};
 use super::cache::Cache;
-use super::evaluate::{Engine, Judgement};
-use super::facts::{Facts, Types};
+use super::evaluate::Engine;
 use super::fault::{Fault, PolicyError, line_at};
+use super::ground::Ground;
 use super::uses::Uses;
-use super::{GatewayAction, Question, TargetFacts};
-use cedar_policy::{Authorizer, Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator};
-use chrono::DateTime;
-use countersign_infra::domain::access_request::{AccessRequest, Client, Operation, Place, Protocol};
-use countersign_infra::domain::effect::{EffectKind, Effects};
-use countersign_infra::domain::id::{Digest, DigestBuilder, SessionId};
-use countersign_infra::domain::identity::{Person, PersonKey, PersonKind};
+use cedar_policy::{Authorizer, Policy, PolicyId, PolicySet, ValidationMode, Validator};
+use countersign_infra::domain::id::{Digest, DigestBuilder};
 use miette::Diagnostic;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-
-/// The schema that every policy is held to. It ships with the product.
-pub const SCHEMA: &str = include_str!("schema.cedarschema");
 
 const FILES_MAX: usize = 256;
 const BYTES_MAX: u64 = 4 << 20;
@@ -56,21 +48,26 @@ impl Policies {
     }
 
     pub(super) fn from_sources(sources: &Sources) -> Result<Self, PolicyError> {
-        let schema = schema().map_err(|why| Fault::of_file(Path::new("schema.cedarschema"), why))?;
-        let types = Types::new().map_err(|why| Fault::of_file(Path::new("schema.cedarschema"), why))?;
-        let validator = Validator::new(schema.clone());
+        let ground = Ground::proven().map_err(|why| Fault::of_file(Path::new("schema.cedarschema"), why))?;
+        let validator = Validator::new(ground.schema.clone());
         let mut draft = Draft::default();
         for (file, text) in &sources.files {
             draft.add_file(file, text, &validator);
         }
         draft.check_size(&sources.path);
+        draft.faults.sort();
+        draft.faults.dedup();
         if !draft.faults.is_empty() {
             return Err(PolicyError { faults: draft.faults });
         }
-        let engine = draft
-            .engine(schema, types)
-            .map_err(|why| Fault::of_file(&sources.path, why))?;
-        prove(&engine).map_err(|why| Fault::of_file(&sources.path, why))?;
+        let set = PolicySet::from_policies(draft.policies)
+            .map_err(|error| Fault::of_file(&sources.path, error.to_string()))?;
+        let engine = Engine {
+            ground,
+            authorizer: Authorizer::new(),
+            set,
+            rules: draft.rules,
+        };
         Ok(Self {
             engine,
             uses: draft.uses,
@@ -180,14 +177,6 @@ fn read_text(file: &Path, room: u64) -> Result<String, Fault> {
     String::from_utf8(bytes).map_err(|_| Fault::of_file(file, "is not UTF-8 text"))
 }
 
-fn schema() -> Result<Schema, String> {
-    let (schema, warnings) = Schema::from_cedarschema_str(SCHEMA).map_err(|error| error.to_string())?;
-    match warnings.map(|warning| warning.to_string()).next() {
-        Some(warning) => Err(warning),
-        None => Ok(schema),
-    }
-}
-
 /// Rules and faults, gathered file by file.
 #[derive(Default)]
 struct Draft {
@@ -206,7 +195,7 @@ impl Draft {
             Err(errors) => {
                 let errors: &cedar_policy::ParseErrors = &errors;
                 self.faults
-                    .extend(errors.iter().map(|error| located(file, text, error, error.to_string())));
+                    .extend(errors.iter().map(|error| located(file, text, error)));
                 return;
             }
         };
@@ -279,19 +268,21 @@ impl Draft {
         validator: &Validator,
     ) {
         let outcome = validator.validate(set, ValidationMode::Strict);
-        let worded = |message: String, id: &PolicyId| {
+        let fault = |error: &dyn Diagnostic, id: &PolicyId| {
+            let mut fault = located(file, text, error);
             let name = names.get(&id.to_string()).map_or("?", String::as_str);
-            let message = message.replace(&format!("for policy `{id}`, "), "");
-            format!("rule `{name}`: {message}")
+            for joint in [", ", ": "] {
+                fault.message = fault.message.replace(&format!("for policy `{id}`{joint}"), "");
+            }
+            fault.message = format!("rule `{name}`: {}", fault.message);
+            fault
         };
-        for error in outcome.validation_errors() {
-            let message = worded(error.to_string(), error.policy_id());
-            self.faults.push(located(file, text, error, message));
-        }
-        for warning in outcome.validation_warnings() {
-            let message = worded(warning.to_string(), warning.policy_id());
-            self.faults.push(located(file, text, warning, message));
-        }
+        let errors = outcome.validation_errors().map(|error| fault(error, error.policy_id()));
+        self.faults.extend(errors);
+        let warnings = outcome
+            .validation_warnings()
+            .map(|warning| fault(warning, warning.policy_id()));
+        self.faults.extend(warnings);
     }
 
     fn check_size(&mut self, path: &Path) {
@@ -303,18 +294,6 @@ impl Draft {
             self.faults
                 .push(Fault::of_file(path, format!("holds more than {RULES_MAX} rules")));
         }
-    }
-
-    fn engine(&mut self, schema: Schema, types: Types) -> Result<Engine, String> {
-        let set = PolicySet::from_policies(self.policies.drain(..)).map_err(|error| error.to_string())?;
-        let rules = std::mem::take(&mut self.rules);
-        Ok(Engine {
-            schema,
-            types,
-            authorizer: Authorizer::new(),
-            set,
-            rules,
-        })
     }
 }
 
@@ -356,124 +335,17 @@ fn annotation_at(text: &str, from: usize, key: &str) -> usize {
 }
 
 /// Gives a fault of Cedar's its line, and Cedar's advice where it has some.
-fn located(file: &Path, text: &str, error: &dyn Diagnostic, message: String) -> Fault {
+fn located(file: &Path, text: &str, error: &dyn Diagnostic) -> Fault {
     let offset = error
         .labels()
         .and_then(|mut labels| labels.next())
         .map(|label| label.offset());
     let message = match error.help() {
-        Some(help) => format!("{message} ({help})"),
-        None => message,
+        Some(help) => format!("{error} ({help})"),
+        None => error.to_string(),
     };
     match offset {
         Some(offset) => Fault::at(file, line_at(text, offset), message),
         None => Fault::of_file(file, message),
-    }
-}
-
-/// Proves, over the code that judges real questions, that a forbid on `any` denies each effect and that one on
-/// everything denies each right on the gateway. A request or entities built without the schema would fail here.
-fn prove(engine: &Engine) -> Result<(), String> {
-    let permit = "permit (principal, action, resource);";
-    let closed_any = format!("{permit} forbid (principal, action in Action::\"any\", resource);");
-    let closed_all =
-        format!("{permit} forbid (principal, action in [Action::\"any\", Action::\"oversee\"], resource);");
-    for (text, open) in [(permit, true), (&closed_any, false)] {
-        let proof = proving(engine, text)?;
-        for kind in EffectKind::ALL {
-            let judged = prove_effect(&proof, kind)?;
-            expect(kind.as_str(), &judged, open)?;
-        }
-    }
-    for (text, open) in [(permit, true), (&closed_all, false)] {
-        let proof = proving(engine, text)?;
-        for action in GatewayAction::ALL {
-            let facts = Facts::of_gateway(&nobody(), DateTime::UNIX_EPOCH, &proof.schema, &proof.types);
-            let judged = facts.and_then(|facts| Ok(proof.judge(&facts.gateway_action(action)?, &facts.entities)));
-            expect(action.as_str(), &judged.map_err(|error| error.to_string())?, open)?;
-        }
-    }
-    Ok(())
-}
-
-fn proving(engine: &Engine, text: &str) -> Result<Engine, String> {
-    let set = text
-        .parse()
-        .map_err(|error: cedar_policy::ParseErrors| error.to_string())?;
-    let types = Types::new()?;
-    Ok(Engine {
-        schema: engine.schema.clone(),
-        types,
-        authorizer: Authorizer::new(),
-        set,
-        rules: BTreeMap::new(),
-    })
-}
-
-fn prove_effect(proof: &Engine, kind: EffectKind) -> Result<Judgement, String> {
-    let request = nothing();
-    let target = TargetFacts {
-        name: "self-test".to_owned(),
-        kind: Protocol::Postgres,
-        tags: Vec::new(),
-    };
-    let question = Question {
-        request: &request,
-        target: &target,
-        now: DateTime::UNIX_EPOCH,
-    };
-    let facts = Facts::of_operation(&question, &proof.schema, &proof.types, &Uses::default());
-    let names = BTreeSet::from(["orders".to_owned()]);
-    let judged = facts.and_then(|facts| Ok(proof.judge(&facts.effect(kind, &names)?, &facts.entities)));
-    judged.map_err(|error| error.to_string())
-}
-
-fn expect(action: &str, judged: &Judgement, open: bool) -> Result<(), String> {
-    match (judged, open) {
-        (Judgement::Allowed(_), true) | (Judgement::Forbidden(_), false) => Ok(()),
-        (other, _) => Err(format!(
-            "the self-test of the policy engine failed at `{action}`: {other:?}"
-        )),
-    }
-}
-
-fn nobody() -> Person {
-    Person {
-        key: PersonKey {
-            issuer: "self-test".to_owned(),
-            subject: "nobody".to_owned(),
-        },
-        name: "nobody".to_owned(),
-        email: None,
-        groups: BTreeSet::from(["self-test".to_owned()]),
-        kind: PersonKind::Machine,
-    }
-}
-
-fn nothing() -> AccessRequest {
-    let blank = String::new;
-    AccessRequest {
-        session: SessionId(uuid::Uuid::nil()),
-        person: nobody(),
-        client: Client {
-            address: "127.0.0.1:1".to_owned(),
-            application: blank(),
-        },
-        place: Place {
-            target: "self-test".to_owned(),
-            database: blank(),
-            role: blank(),
-            search_path: blank(),
-        },
-        operation: Operation {
-            protocol: Protocol::Postgres,
-            parts: Vec::new(),
-            display: blank(),
-            text: blank(),
-            effects: Effects::default(),
-            has_where: true,
-            unseen_data: false,
-        },
-        in_transaction: false,
     }
 }

@@ -5,6 +5,7 @@ mod cache;
 mod evaluate;
 mod facts;
 mod fault;
+mod ground;
 mod load;
 mod reload;
 mod uses;
@@ -12,7 +13,8 @@ mod uses;
 pub use evaluate::PAIRS_MAX;
 pub use facts::TEXT_BYTES_MAX;
 pub use fault::{Fault, PolicyError};
-pub use load::{Policies, SCHEMA};
+pub use ground::SCHEMA;
+pub use load::Policies;
 pub use reload::PolicyHandle;
 
 use chrono::{DateTime, Utc};

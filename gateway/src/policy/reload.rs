@@ -175,3 +175,102 @@ async fn off_the_runtime<T: Send + 'static>(
         Err(error) => Err(super::Fault::of_file(path, format!("reading it failed: {error}")).into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tempfile::TempDir;
+
+    fn rules(id: &str) -> String {
+        format!("@id(\"{id}\") permit (principal, action == Action::\"read\", resource);")
+    }
+
+    fn started(text: &str) -> (TempDir, PathBuf, PolicyHandle, CancellationToken) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("rules.cedar");
+        std::fs::write(&path, text).unwrap();
+        let stop = CancellationToken::new();
+        let handle = PolicyHandle::start(path.clone(), stop.clone()).unwrap();
+        (directory, path, handle, stop)
+    }
+
+    fn in_force(handle: &PolicyHandle) -> Vec<String> {
+        handle.current().rule_ids().map(str::to_owned).collect()
+    }
+
+    /// Waits for the follower to see a change by itself: it looks every second.
+    async fn seen(changes: &mut watch::Receiver<u64>) {
+        tokio::time::timeout(Duration::from_secs(60), changes.changed())
+            .await
+            .unwrap()
+            .unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_changed_file_comes_into_force_without_being_asked_for() {
+        let (_directory, path, handle, stop) = started(&rules("one"));
+        let mut changes = handle.changed();
+        assert_eq!(in_force(&handle), ["one"]);
+        std::fs::write(&path, rules("two")).unwrap();
+        seen(&mut changes).await;
+        assert_eq!(in_force(&handle), ["two"]);
+        stop.cancel();
+        handle.stopped().await;
+    }
+
+    #[tokio::test]
+    async fn a_broken_file_leaves_the_old_rules_in_force_and_says_so() {
+        let (_directory, path, handle, _stop) = started(&rules("one"));
+        let changes = handle.changed();
+        std::fs::write(&path, "@id(\"two\") @hodl permit (principal, action, resource);").unwrap();
+        let error = handle.reload_now().await.unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .ends_with("rules.cedar:1: unknown annotation @hodl: did you mean @hold?"),
+            "{error}"
+        );
+        assert_eq!(handle.last_error(), Some(error.clone()));
+        assert_eq!(handle.reload_now().await, Err(error), "it stays broken");
+        assert_eq!(in_force(&handle), ["one"]);
+        assert!(!changes.has_changed().unwrap());
+        std::fs::write(&path, rules("one")).unwrap();
+        handle.reload_now().await.unwrap();
+        assert_eq!(handle.last_error(), None);
+        assert!(!changes.has_changed().unwrap(), "the same rules are no change");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_vanishes_leaves_the_old_rules_in_force_until_it_is_back() {
+        let (_directory, path, handle, _stop) = started(&rules("one"));
+        std::fs::remove_file(&path).unwrap();
+        assert!(
+            handle
+                .reload_now()
+                .await
+                .unwrap_err()
+                .to_string()
+                .contains("cannot be read")
+        );
+        assert_eq!(in_force(&handle), ["one"]);
+        std::fs::write(&path, rules("two")).unwrap();
+        handle.reload_now().await.unwrap();
+        assert_eq!(in_force(&handle), ["two"]);
+        assert_eq!(handle.last_error(), None);
+    }
+
+    #[tokio::test]
+    async fn a_holder_of_the_old_rules_keeps_them_for_its_decision() {
+        let (_directory, path, handle, _stop) = started(&rules("one"));
+        let old = handle.current();
+        std::fs::write(&path, rules("two")).unwrap();
+        handle.reload_now().await.unwrap();
+        assert_eq!(old.rule_ids().collect::<Vec<_>>(), ["one"]);
+    }
+
+    #[tokio::test]
+    async fn a_start_with_a_broken_file_fails() {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(PolicyHandle::start(directory.path().to_owned(), CancellationToken::new()).is_err());
+    }
+}
