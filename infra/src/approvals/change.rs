@@ -11,7 +11,7 @@ use std::time::Duration;
 const CONFLICTS_MAX: usize = 200;
 
 /// How often a call is repeated while the store is unavailable.
-const REPEATS_MAX: u32 = 4;
+const REPEATS_MAX: u32 = 6;
 
 /// The wait before the first repetition; doubled before each further one.
 const REPEAT_WAIT: Duration = Duration::from_millis(50);
@@ -70,7 +70,10 @@ pub trait ApprovalStoreExt: ApprovalStore {
             let next = current.apply(change.clone(), now)?;
             match self.replace(&next).await {
                 Ok(()) => return Ok(next),
-                Err(StoreError::Conflict { current: newer }) => current = *newer,
+                Err(StoreError::Conflict { current: newer }) => {
+                    repeats = Repeats::default();
+                    current = *newer;
+                }
                 Err(error @ StoreError::Unavailable { .. }) => {
                     repeats.wait_or(error).await?;
                     uncertain = Some(next);

@@ -227,3 +227,27 @@ fn take_feed(connection: &Connection, gateway: &str) -> Work<Vec<ApprovalId>, St
     // A hint that cannot be read is none.
     Ok(Ok(taken.iter().filter_map(|id| id.parse().ok()).collect()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::EmbeddedStore;
+    use crate::approvals::contract;
+    use crate::approvals::flaky::FlakyApprovals;
+    use std::sync::Arc;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn the_contract_holds() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open(directory.path().join("store.db")).unwrap();
+        contract::holds(Arc::new(store)).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn the_contract_holds_on_a_bad_line() {
+        for seed in [1, 2, 3] {
+            let directory = tempfile::tempdir().unwrap();
+            let store = EmbeddedStore::open(directory.path().join("store.db")).unwrap();
+            contract::holds(Arc::new(FlakyApprovals::new(store, seed))).await;
+        }
+    }
+}

@@ -6,7 +6,11 @@ use crate::domain::id::ApprovalId;
 use async_trait::async_trait;
 
 mod change;
+#[cfg(any(test, feature = "contract"))]
+pub mod contract;
 pub mod embedded;
+#[cfg(any(test, feature = "contract"))]
+pub mod flaky;
 
 pub use change::{ApprovalStoreExt, ChangeError};
 

@@ -5,6 +5,8 @@ pub mod approval;
 pub mod audit;
 pub mod display;
 pub mod effect;
+#[cfg(any(test, feature = "contract"))]
+pub mod example;
 pub mod id;
 pub mod identity;
 pub mod secret;

@@ -30,7 +30,7 @@ const JOURNAL: &str = "
 CREATE TABLE journal (
     ordinal INTEGER PRIMARY KEY AUTOINCREMENT,
     session TEXT NOT NULL,
-    seq INTEGER NOT NULL,
+    seq INTEGER NOT NULL CHECK (seq >= 0),
     at INTEGER NOT NULL,
     event TEXT NOT NULL,
     person TEXT,

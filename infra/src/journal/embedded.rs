@@ -28,7 +28,7 @@ impl Journal for EmbeddedStore {
     async fn session(&self, id: SessionId) -> Result<Vec<Event>, JournalError> {
         let mut events: Vec<Event> = Vec::new();
         loop {
-            let from = i64::try_from(events.len()).unwrap_or(i64::MAX);
+            let from = events.last().map_or(0, |last| last.seq.saturating_add(1));
             let mut part = self
                 .read_scan(move |connection| session_part(connection, id, from))
                 .await??;
@@ -187,13 +187,14 @@ fn taken(row: &Stored) -> JournalError {
     }
 }
 
-fn session_part(connection: &Connection, id: SessionId, after: i64) -> Work<Vec<Event>, JournalError> {
+fn session_part(connection: &Connection, id: SessionId, from: u64) -> Work<Vec<Event>, JournalError> {
     let select =
-        format!("SELECT {COLUMNS} FROM journal WHERE session = ? AND seq > ? ORDER BY seq LIMIT {SESSION_ROWS_MAX}");
+        format!("SELECT {COLUMNS} FROM journal WHERE session = ? AND seq >= ? ORDER BY seq LIMIT {SESSION_ROWS_MAX}");
+    let from = i64::try_from(from).unwrap_or(i64::MAX);
     all(
         connection,
         &select,
-        vec![Value::from(id.to_string()), Value::from(after)],
+        vec![Value::from(id.to_string()), Value::from(from)],
     )
 }
 
@@ -306,5 +307,29 @@ impl Search {
             .map(|(row, _)| row.event())
             .collect::<Result<Vec<_>, _>>();
         Ok(events.map(|events| Page { events, next }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::EmbeddedStore;
+    use crate::journal::contract;
+    use crate::journal::flaky::FlakyJournal;
+    use std::sync::Arc;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn the_contract_holds() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open(directory.path().join("store.db")).unwrap();
+        contract::holds(Arc::new(store)).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn the_contract_holds_on_a_bad_line() {
+        for seed in [1, 2, 3] {
+            let directory = tempfile::tempdir().unwrap();
+            let store = EmbeddedStore::open(directory.path().join("store.db")).unwrap();
+            contract::holds(Arc::new(FlakyJournal::new(store, seed))).await;
+        }
     }
 }

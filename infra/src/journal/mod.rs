@@ -5,7 +5,11 @@ use crate::domain::audit::Event;
 use crate::domain::id::SessionId;
 use async_trait::async_trait;
 
+#[cfg(any(test, feature = "contract"))]
+pub mod contract;
 pub mod embedded;
+#[cfg(any(test, feature = "contract"))]
+pub mod flaky;
 
 /// Why the journal did not do what it was asked.
 #[derive(Debug, thiserror::Error)]

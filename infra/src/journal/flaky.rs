@@ -1,0 +1,51 @@
+//! A journal that fails by a schedule: before the write, after it, or late.
+
+use super::{Journal, JournalError, JournalQuery, Page};
+use crate::approvals::flaky::{Fault, Schedule};
+use crate::domain::audit::Event;
+use crate::domain::id::SessionId;
+use async_trait::async_trait;
+
+/// A journal behind a bad line.
+#[derive(Debug)]
+pub struct FlakyJournal<J> {
+    journal: J,
+    schedule: Schedule,
+}
+
+impl<J> FlakyJournal<J> {
+    pub fn new(journal: J, seed: u64) -> Self {
+        Self {
+            journal,
+            schedule: Schedule::new(seed),
+        }
+    }
+
+    async fn call<T>(&self, call: impl Future<Output = Result<T, JournalError>> + Send) -> Result<T, JournalError> {
+        let lost = |what: &str| JournalError::Unavailable { source: what.into() };
+        match self.schedule.next() {
+            Fault::None => call.await,
+            Fault::Before => Err(lost("the call was lost")),
+            Fault::After => call.await.and(Err(lost("the answer was lost"))),
+            Fault::Late(wait) => {
+                tokio::time::sleep(wait).await;
+                call.await
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl<J: Journal> Journal for FlakyJournal<J> {
+    async fn append(&self, events: &[Event]) -> Result<(), JournalError> {
+        self.call(self.journal.append(events)).await
+    }
+
+    async fn session(&self, id: SessionId) -> Result<Vec<Event>, JournalError> {
+        self.call(self.journal.session(id)).await
+    }
+
+    async fn search(&self, query: &JournalQuery) -> Result<Page, JournalError> {
+        self.call(self.journal.search(query)).await
+    }
+}
