@@ -6,6 +6,7 @@
 
 pub mod certificates;
 pub mod connect;
+pub mod demo;
 pub mod harness;
 pub mod issuer;
 pub mod ports;
@@ -13,3 +14,4 @@ pub mod postgres;
 pub mod process;
 pub mod psql;
 pub mod wait;
+pub mod world;

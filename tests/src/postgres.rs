@@ -9,8 +9,8 @@ use std::ffi::OsString;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio_postgres::Client;
 
@@ -79,9 +79,10 @@ impl Postgres {
     }
 
     /// The server that all tests of this binary share. Take a `database` of your own on it.
-    pub async fn shared() -> Result<&'static Self> {
-        static SHARED: tokio::sync::OnceCell<Postgres> = tokio::sync::OnceCell::const_new();
-        SHARED.get_or_try_init(|| Self::start(PostgresOptions::default())).await
+    pub async fn shared() -> Result<Arc<Self>> {
+        static SHARED: tokio::sync::OnceCell<Arc<Postgres>> = tokio::sync::OnceCell::const_new();
+        let start = async || Self::start(PostgresOptions::default()).await.map(Arc::new);
+        SHARED.get_or_try_init(start).await.cloned()
     }
 
     pub fn port(&self) -> u16 {

@@ -1,0 +1,270 @@
+//! The story: what alice and bob do, and what must come of it. Wrong output counts as much as a wrong end.
+
+use super::{Screen, evidence};
+use crate::psql::{Psql, Typed};
+use crate::wait::eventually;
+use crate::world::{TARGET, World};
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use std::time::{Duration, Instant};
+
+/// For whatever should happen at once, on a slow machine.
+const SOON: Duration = Duration::from_secs(20);
+
+/// Plays the story from the first SELECT to the forged journal. The world's gateway is stopped at the end.
+pub async fn play(world: &mut World, screen: Screen) -> Result<()> {
+    let mut story = Story::begin(world, screen)?;
+    story.reading_is_free().await?;
+    let approved = story.a_delete_waits_and_is_approved().await?;
+    let denied = story.a_delete_is_denied().await?;
+    let withdrawn = story.ctrl_c_withdraws().await?;
+    let expired = story.nobody_answers().await?;
+    story.a_write_without_where_is_refused().await?;
+    let session = approved.session.clone();
+    let numbers = [approved, denied, withdrawn, expired].map(|held| held.number);
+    story.psql.quit()?;
+    evidence::audit_shows_everything(world, screen, &numbers)?;
+    evidence::the_session_can_be_replayed(world, screen, &session).await?;
+    evidence::a_changed_byte_is_found(world, screen, &session).await?;
+    screen.print("\nThe whole story went as it should.");
+    Ok(())
+}
+
+/// A statement that waits.
+struct Held {
+    typed: Typed,
+    number: String,
+    session: String,
+    /// What psql had printed when it began to wait.
+    notice: String,
+}
+
+struct Story<'a> {
+    world: &'a World,
+    screen: Screen,
+    psql: Psql,
+}
+
+impl<'a> Story<'a> {
+    fn begin(world: &'a World, screen: Screen) -> Result<Self> {
+        screen.step("alice connects with psql; her password is the issuer's token");
+        let mut psql = Psql::start(&world.gateway.psql("alice", TARGET))?;
+        psql.run("\\set VERBOSITY verbose", SOON)?;
+        Ok(Self { world, screen, psql })
+    }
+
+    async fn reading_is_free(&mut self) -> Result<()> {
+        self.screen.step("A SELECT is answered at once");
+        let begun = Instant::now();
+        let printed = self.run("select id, state, total_cents from orders where id in (7, 8, 9) order by id;")?;
+        ensure!(printed.contains("(3 rows)"), "three rows were expected:\n{printed}");
+        ensure!(!printed.contains("NOTICE"), "nothing should have been held:\n{printed}");
+        self.screen
+            .checked(&format!("answered after {} ms", begun.elapsed().as_millis()));
+        Ok(())
+    }
+
+    async fn a_delete_waits_and_is_approved(&mut self) -> Result<Held> {
+        self.screen.step("A DELETE waits until bob approves it");
+        let held = self.hold("delete from orders where id = 7;").await?;
+        for needed in [held.number.as_str(), "dba", &self.world.gateway.http_url()] {
+            ensure!(
+                held.notice.contains(needed),
+                "psql should have named {needed:?}:\n{}",
+                held.notice
+            );
+        }
+        self.screen
+            .checked("psql says the number, whom it waits for, and where to decide");
+        let running = self.world.activity().await?;
+        ensure!(running.is_empty(), "the server should be idle, but runs {running:?}");
+        self.row_is_there(7, true).await?;
+        self.screen
+            .checked("pg_stat_activity shows nothing running; the row is still there");
+        let (code, _) = self.cli("bob", &["approvals", "list"])?;
+        ensure!(code == 0, "`approvals list` ended with {code}");
+        let (code, said) = self.cli("bob", &["approvals", "approve", &held.number])?;
+        ensure!(code == 0, "bob's approval was not taken ({code}): {said}");
+        let printed = self.finish(&held)?;
+        ensure!(
+            printed.lines().any(|line| line == "DELETE 1"),
+            "DELETE 1 was expected:\n{printed}"
+        );
+        self.row_is_there(7, false).await?;
+        self.screen.checked("psql printed DELETE 1 and the row is gone");
+        Ok(held)
+    }
+
+    async fn a_delete_is_denied(&mut self) -> Result<Held> {
+        self.screen
+            .step("Alice cannot approve her own; bob denies with a reason");
+        let held = self.hold("delete from orders where id = 8;").await?;
+        let (code, said) = self.cli("alice", &["approvals", "approve", &held.number])?;
+        ensure!(
+            code == 1 || code == 4,
+            "alice's own vote must be refused, not end with {code}: {said}"
+        );
+        self.row_is_there(8, true).await?;
+        ensure!(
+            self.state(&held.number)? == "pending",
+            "alice's vote changed the approval"
+        );
+        self.screen.checked("her vote is refused, the approval still waits");
+        let reason = "the customer has not been asked";
+        let (code, said) = self.cli("bob", &["approvals", "deny", &held.number, "--reason", reason])?;
+        ensure!(code == 0, "bob's denial was not taken ({code}): {said}");
+        let printed = self.finish(&held)?;
+        for needed in ["ERROR:  42501", reason, "bob", held.number.as_str()] {
+            ensure!(
+                printed.contains(needed),
+                "psql should have shown {needed:?}:\n{printed}"
+            );
+        }
+        self.row_is_there(8, true).await?;
+        self.the_connection_works_on()?;
+        self.screen
+            .checked("psql shows the reason under SQLSTATE 42501, the row is still there, the connection works on");
+        Ok(held)
+    }
+
+    async fn ctrl_c_withdraws(&mut self) -> Result<Held> {
+        self.screen.step("Ctrl-C in psql withdraws");
+        let held = self.hold("delete from orders where id = 9;").await?;
+        self.psql.interrupt(&held.typed)?;
+        let printed = self.finish(&held)?;
+        ensure!(
+            printed.contains("ERROR:  57014"),
+            "SQLSTATE 57014 was expected:\n{printed}"
+        );
+        self.becomes(&held.number, "withdrawn").await?;
+        let (code, said) = self.cli("bob", &["approvals", "approve", &held.number])?;
+        ensure!(code != 0, "a withdrawn approval took a vote: {said}");
+        self.row_is_there(9, true).await?;
+        self.the_connection_works_on()?;
+        self.screen
+            .checked("the approval is withdrawn, bob's late vote is refused, the row is still there");
+        Ok(held)
+    }
+
+    async fn nobody_answers(&mut self) -> Result<Held> {
+        self.screen
+            .step("An approval that nobody answers expires (this rule gives ten seconds)");
+        let held = self
+            .hold("update stock set quantity = 0 where article = 'lamp';")
+            .await?;
+        let printed = self.finish(&held)?;
+        ensure!(
+            printed.contains("ERROR:  42501"),
+            "SQLSTATE 42501 was expected:\n{printed}"
+        );
+        self.becomes(&held.number, "expired").await?;
+        let left = self
+            .world
+            .count("select quantity::bigint from stock where article = 'lamp'")
+            .await?;
+        ensure!(left == 12, "the stock was changed to {left}");
+        self.the_connection_works_on()?;
+        self.screen.checked("it expired and nothing was changed");
+        Ok(held)
+    }
+
+    async fn a_write_without_where_is_refused(&mut self) -> Result<()> {
+        self.screen
+            .step("A DELETE without WHERE is refused by the policy, with its reason");
+        let printed = self.run("delete from orders;")?;
+        for needed in ["ERROR:  42501", "touches every row"] {
+            ensure!(
+                printed.contains(needed),
+                "psql should have shown {needed:?}:\n{printed}"
+            );
+        }
+        let rows = self.world.count("select count(*) from orders").await?;
+        ensure!(rows == 59, "59 orders were expected, there are {rows}");
+        self.the_connection_works_on()?;
+        self.screen.checked("nothing was deleted");
+        Ok(())
+    }
+
+    /// Types a statement that must be held, and waits until psql shows its number.
+    async fn hold(&mut self, statement: &str) -> Result<Held> {
+        let typed = self.psql.begin(statement)?;
+        let approval = eventually("the statement to be held", SOON, async || self.pending().ok().flatten()).await;
+        let approval = approval.with_context(|| format!("psql has printed:\n{}", self.psql.unseen()))?;
+        let field = |name: &str| approval.get(name).and_then(Value::as_str).map(str::to_owned);
+        let number = field("id").context("an approval without a number")?;
+        let session = field("session").context("an approval without a session")?;
+        let notice = self.psql.wait_for(&number, SOON)?;
+        self.screen.exchange("shop=>", statement, notice.trim());
+        Ok(Held {
+            typed,
+            number,
+            session,
+            notice,
+        })
+    }
+
+    fn finish(&mut self, held: &Held) -> Result<String> {
+        let printed = self.psql.finish(&held.typed, SOON * 2)?;
+        let rest = printed.strip_prefix(held.notice.trim()).unwrap_or(&printed);
+        self.screen.exchange("psql", "goes on:", rest.trim());
+        Ok(printed)
+    }
+
+    fn run(&mut self, statement: &str) -> Result<String> {
+        let printed = self.psql.run(statement, SOON)?;
+        self.screen.exchange("shop=>", statement, &printed);
+        Ok(printed)
+    }
+
+    fn the_connection_works_on(&mut self) -> Result<()> {
+        let printed = self.psql.run("select 6 * 7 as answer;", SOON)?;
+        ensure!(printed.contains("42"), "the connection should work on:\n{printed}");
+        Ok(())
+    }
+
+    fn cli(&self, name: &str, arguments: &[&str]) -> Result<(i32, String)> {
+        evidence::cli(self.world, self.screen, name, arguments)
+    }
+
+    /// The approval that waits, if there is one.
+    fn pending(&self) -> Result<Option<Value>> {
+        let output = self.world.gateway.cli("bob", &["approvals", "list", "--json"])?;
+        let list: Value = serde_json::from_slice(&output.stdout)
+            .with_context(|| format!("`approvals list --json`: {}", String::from_utf8_lossy(&output.stderr)))?;
+        Ok(list.get("approvals").and_then(|approvals| approvals.get(0)).cloned())
+    }
+
+    fn state(&self, number: &str) -> Result<String> {
+        let output = self
+            .world
+            .gateway
+            .cli("bob", &["approvals", "show", number, "--json"])?;
+        let approval: Value = serde_json::from_slice(&output.stdout)?;
+        approval
+            .get("state")
+            .and_then(Value::as_str)
+            .map(str::to_owned)
+            .context("an approval without a state")
+    }
+
+    async fn becomes(&self, number: &str, state: &str) -> Result<()> {
+        let what = format!("approval {number} to be {state}");
+        eventually(&what, SOON, async || {
+            self.state(number).is_ok_and(|now| now == state).then_some(())
+        })
+        .await
+    }
+
+    async fn row_is_there(&self, id: i32, wanted: bool) -> Result<()> {
+        let count = self
+            .world
+            .count(&format!("select count(*) from orders where id = {id}"))
+            .await?;
+        ensure!(
+            (count == 1) == wanted,
+            "order {id} is {}",
+            if wanted { "gone" } else { "still there" }
+        );
+        Ok(())
+    }
+}

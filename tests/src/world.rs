@@ -1,0 +1,128 @@
+//! A whole small world: a PostgreSQL with a database, an issuer with some people, and a gateway between them.
+
+use crate::harness::{Gateway, GatewayOptions, IssuerOptions, TargetOptions};
+use crate::issuer::{Claims, Issuer};
+use crate::ports::{free_port, preferred_port};
+use crate::postgres::{Database, Postgres};
+use anyhow::Result;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+
+/// The audience of the tokens that the gateway takes.
+pub const AUDIENCE: &str = "countersign";
+/// The target's name.
+pub const TARGET: &str = "shop";
+/// Tokens live as long as somebody may play with the demo on one day.
+const TOKEN_SECONDS: i64 = 12 * 3600;
+
+/// What a world is made of.
+#[derive(Clone, Debug)]
+pub struct WorldOptions {
+    /// Cedar text.
+    pub policy: String,
+    /// SQL that fills the database.
+    pub script: String,
+    /// Names with their groups.
+    pub people: Vec<(&'static str, Vec<&'static str>)>,
+    /// More for the gateway; policy, issuers and targets are filled in.
+    pub gateway: GatewayOptions,
+    /// Taken when it is free.
+    pub issuer_port: Option<u16>,
+    /// The database's name; one that nobody has when none is given.
+    pub database: Option<&'static str>,
+}
+
+impl Default for WorldOptions {
+    /// The demo's shop with its policy: alice is an engineer, bob is a DBA.
+    fn default() -> Self {
+        Self {
+            policy: include_str!("../demo/policy.cedar").to_owned(),
+            script: include_str!("../demo/shop.sql").to_owned(),
+            people: vec![("alice", vec!["engineering"]), ("bob", vec!["dba"])],
+            gateway: GatewayOptions::default(),
+            issuer_port: None,
+            database: None,
+        }
+    }
+}
+
+/// A running world. Everything ends when it is dropped.
+pub struct World {
+    pub gateway: Gateway,
+    pub issuer: Issuer,
+    pub server: Arc<Postgres>,
+    pub database: Database,
+    options: GatewayOptions,
+}
+
+impl World {
+    /// Starts a world on the server that this binary's tests share.
+    pub async fn start(options: WorldOptions) -> Result<Self> {
+        Self::start_on(Postgres::shared().await?, options).await
+    }
+
+    /// Starts a world on a server.
+    pub async fn start_on(server: Arc<Postgres>, options: WorldOptions) -> Result<Self> {
+        let database = match options.database {
+            Some(name) => server.named_database(name, &options.script).await?,
+            None => server.database(&options.script).await?,
+        };
+        let port = options.issuer_port.map_or_else(free_port, preferred_port)?;
+        let issuer = Issuer::start(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await?;
+        let gateway_options = GatewayOptions {
+            policy: options.policy,
+            issuers: vec![IssuerOptions {
+                url: issuer.url().to_string(),
+                audience: AUDIENCE.to_owned(),
+            }],
+            targets: vec![TargetOptions::of(TARGET, &server, &database)],
+            ..options.gateway
+        };
+        let gateway = Gateway::start(gateway_options.clone()).await?;
+        for (name, groups) in &options.people {
+            let claims = Claims {
+                lifetime_seconds: TOKEN_SECONDS,
+                ..Claims::person(name, AUDIENCE, groups)
+            };
+            gateway.sign_in(name, issuer.token(&claims));
+        }
+        Ok(Self {
+            gateway,
+            issuer,
+            server,
+            database,
+            options: gateway_options,
+        })
+    }
+
+    /// Signs a token for one more person and names it for `Gateway::psql` and the like.
+    pub fn add_person(&self, name: &str, groups: &[&str]) {
+        self.gateway
+            .sign_in(name, self.issuer.token(&Claims::person(name, AUDIENCE, groups)));
+    }
+
+    /// Starts one more gateway with the same settings and people, on free ports, its files in `directory`.
+    pub async fn second_gateway(&self, directory: &Path) -> Result<Gateway> {
+        let gateway = Gateway::start(GatewayOptions {
+            directory: Some(directory.to_owned()),
+            postgres_port: None,
+            http_port: None,
+            ..self.options.clone()
+        })
+        .await?;
+        self.gateway.introduce(&gateway);
+        Ok(gateway)
+    }
+
+    /// One number from the database, read past the gateway.
+    pub async fn count(&self, query: &str) -> Result<i64> {
+        let admin = self.server.admin(&self.database.name).await?;
+        Ok(admin.query_one(query, &[]).await?.try_get(0)?)
+    }
+
+    /// What runs in the database at this moment.
+    pub async fn activity(&self) -> Result<Vec<String>> {
+        self.server.activity(&self.database.name).await
+    }
+}
