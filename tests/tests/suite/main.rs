@@ -1,2 +1,4 @@
 //! The tests that need more than one crate, as one binary. A module per subject.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+mod tidy;
