@@ -437,3 +437,6 @@ impl<'a> Reader<'a> {
         self.array().map(|bytes| u64::from_be_bytes(*bytes))
     }
 }
+
+#[cfg(test)]
+mod tests;

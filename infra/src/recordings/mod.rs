@@ -5,7 +5,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 pub mod chain;
+pub mod contract;
 pub mod disk;
+pub mod flaky;
 pub mod format;
 pub mod key;
 
