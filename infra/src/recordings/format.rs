@@ -154,6 +154,11 @@ impl FrameBuffer {
         self.bytes.is_empty()
     }
 
+    /// Bytes of memory that it holds.
+    pub fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// Appends a frame of all `parts` together, at most [`FRAME_BYTES_MAX`]; an empty one is left out. Bytes of the
     /// wire that follow others of the same direction within a millisecond go on in the same frame.
     pub fn push(&mut self, kind: Kind, micros: u64, parts: &[&[u8]], more: bool) {

@@ -1,0 +1,303 @@
+//! The spool: a bounded directory that all recordings of a gateway share.
+
+use super::recover;
+use super::session::Session;
+use super::{CHUNK_AGE_MAX, RecordError, Recorder, Recovered, WRITE_INTERVAL, blocking, lock};
+use countersign_infra::domain::id::SessionId;
+use countersign_infra::domain::session::SessionHeader;
+use countersign_infra::recordings::RecordingStore;
+use countersign_infra::recordings::key::SigningKey;
+use std::collections::HashMap;
+use std::fs::{self, File, TryLockError};
+use std::io::ErrorKind;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Threads that write frames at the same time.
+const WRITERS_MAX: usize = 8;
+/// Chunks that are compressed at the same time, in all sessions together.
+const SEALERS_MAX: usize = 2;
+/// Chunks on their way to the store at the same time, in all sessions together.
+const UPLOADS_MAX: usize = 32;
+/// A session may fill a quarter of the spool, so that one cannot stop all others.
+const SHARE_OF_SESSION: u64 = 4;
+/// But never less than this.
+const SHARE_BYTES_MIN: u64 = 4 << 20;
+/// A finished session's directory gets this ending before it is removed.
+pub(super) const GONE: &str = "gone";
+
+/// The directory through which all recordings of a gateway go on their way to the store.
+pub struct Spool {
+    shared: Arc<Shared>,
+}
+
+/// What sessions and background tasks have in common.
+pub(super) struct Shared {
+    pub dir: PathBuf,
+    pub bytes_max: u64,
+    bytes: AtomicU64,
+    /// Told when bytes leave the spool.
+    pub space: Notify,
+    pub store: Arc<dyn RecordingStore>,
+    pub key: Arc<SigningKey>,
+    pub wait_max: Duration,
+    pub sessions: Mutex<HashMap<SessionId, Arc<Session>>>,
+    failing: Mutex<Option<Failing>>,
+    pub writers: Semaphore,
+    pub sealers: Semaphore,
+    pub uploads: Semaphore,
+    pub tasks: TaskTracker,
+    pub stop: CancellationToken,
+    /// Locked as long as it is open.
+    _lock: File,
+}
+
+struct Failing {
+    since: Instant,
+    message: String,
+}
+
+impl Spool {
+    /// Opens the spool and starts its background task. Must be called within a tokio runtime. `bytes_max` bounds what
+    /// lies in the directory (each chunk that is being compressed may add its own size for a moment); `wait_max`
+    /// bounds how long a session waits for room or for the store.
+    ///
+    /// `Locked` when another process has it open.
+    pub fn open(
+        dir: &Path,
+        bytes_max: u64,
+        store: Arc<dyn RecordingStore>,
+        key: Arc<SigningKey>,
+        wait_max: Duration,
+    ) -> Result<Self, RecordError> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dir)
+            .map_err(RecordError::io(dir))?;
+        let lock = lock_directory(dir)?;
+        remove_gone(dir)?;
+        let shared = Arc::new(Shared {
+            dir: dir.to_owned(),
+            bytes_max,
+            bytes: AtomicU64::new(bytes_in(dir)?),
+            space: Notify::new(),
+            store,
+            key,
+            wait_max,
+            sessions: Mutex::default(),
+            failing: Mutex::default(),
+            writers: Semaphore::new(WRITERS_MAX),
+            sealers: Semaphore::new(SEALERS_MAX),
+            uploads: Semaphore::new(UPLOADS_MAX),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            _lock: lock,
+        });
+        shared.tasks.spawn(tend(Arc::clone(&shared)));
+        Ok(Self { shared })
+    }
+
+    /// Uploads what an earlier run or a dropped [`Recorder`] left behind and closes those recordings as interrupted.
+    /// Sessions that are being recorded are not touched.
+    ///
+    /// Returns the recordings that are closed for good in the spool, so that the journal can close their sessions
+    /// (some may be closed there already: look first). What the store does not take within `wait_max` goes on being
+    /// uploaded in the background. A directory that cannot be understood is logged and left where it is.
+    pub async fn recover(&self) -> Result<Vec<Recovered>, RecordError> {
+        recover::recover(&self.shared).await
+    }
+
+    /// Begins the recording of a session; its header is the first frame. Does no I/O.
+    pub fn open_session(&self, header: &SessionHeader) -> Result<Recorder, RecordError> {
+        self.shared.check_store()?;
+        let session = Arc::new(Session::new(&self.shared.dir, header));
+        let mut sessions = lock(&self.shared.sessions);
+        if sessions.insert(header.id, Arc::clone(&session)).is_some() {
+            return Err(RecordError::Broken {
+                session: header.id,
+                message: "it is being recorded already".to_owned(),
+            });
+        }
+        drop(sessions);
+        Recorder::begin(session, Arc::clone(&self.shared), header)
+    }
+
+    /// Bytes that lie in the spool.
+    pub fn bytes(&self) -> u64 {
+        self.shared.bytes.load(Ordering::Relaxed)
+    }
+
+    /// How long, and why, nothing could be sent to the store; none while all is well.
+    pub fn failing(&self) -> Option<(Duration, String)> {
+        let failing = lock(&self.shared.failing);
+        failing
+            .as_ref()
+            .map(|failing| (failing.since.elapsed(), failing.message.clone()))
+    }
+
+    /// Stops the background tasks and waits for the file operation that each is in. Call it after the sessions have
+    /// ended; what is not uploaded by then stays in the spool for the next start.
+    pub async fn stop(&self) {
+        self.shared.stop.cancel();
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
+    }
+}
+
+impl Drop for Spool {
+    fn drop(&mut self) {
+        self.shared.stop.cancel();
+    }
+}
+
+impl Shared {
+    /// The most bytes that one session may have in the spool.
+    pub fn share(&self) -> u64 {
+        (self.bytes_max / SHARE_OF_SESSION).max(SHARE_BYTES_MIN)
+    }
+
+    /// Takes room for bytes that are about to be written; false when there is none.
+    pub fn reserve(&self, count: u64) -> bool {
+        self.bytes
+            .try_update(Ordering::Relaxed, Ordering::Relaxed, |bytes| {
+                bytes.checked_add(count).filter(|sum| *sum <= self.bytes_max)
+            })
+            .is_ok()
+    }
+
+    /// Counts bytes that were written without asking for room.
+    pub fn add(&self, count: u64) {
+        self.bytes.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Gives room back.
+    pub fn release(&self, count: u64) {
+        self.bytes.fetch_sub(count, Ordering::Relaxed);
+        self.space.notify_waiters();
+    }
+
+    pub fn store_failed(&self, message: &str) {
+        let mut failing = lock(&self.failing);
+        let since = failing.as_ref().map_or_else(Instant::now, |failing| failing.since);
+        if failing.is_none() {
+            tracing::warn!(message, "the recording store fails; recordings wait in the spool");
+        }
+        *failing = Some(Failing {
+            since,
+            message: message.to_owned(),
+        });
+    }
+
+    pub fn store_answered(&self) {
+        if let Some(failing) = lock(&self.failing).take() {
+            let seconds = failing.since.elapsed().as_secs();
+            tracing::info!(seconds, "the recording store answers again");
+        }
+    }
+
+    /// An error once the store has been failing for longer than sessions may wait.
+    pub fn check_store(&self) -> Result<(), RecordError> {
+        match &*lock(&self.failing) {
+            Some(failing) if failing.since.elapsed() >= self.wait_max => Err(RecordError::StoreDown {
+                seconds: failing.since.elapsed().as_secs(),
+                message: failing.message.clone(),
+            }),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn all_sessions(&self) -> Vec<Arc<Session>> {
+        lock(&self.sessions).values().cloned().collect()
+    }
+}
+
+/// The one background task of a spool: writes out what is in memory, closes chunks that are old enough, and tries
+/// again what could not be sent.
+async fn tend(shared: Arc<Shared>) {
+    let mut ticks = tokio::time::interval(WRITE_INTERVAL);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    // Both arms may be dropped midway: neither has done anything yet.
+    while shared.stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        let now = Instant::now();
+        let sessions = shared.all_sessions();
+        let due = sessions
+            .iter()
+            .filter(|session| session.is_dirty(now))
+            .cloned()
+            .collect::<Vec<_>>();
+        if !due.is_empty() {
+            let (dir, for_writing) = (shared.dir.clone(), Arc::clone(&shared));
+            let written = blocking(&dir, move || {
+                write_all(&for_writing, &due, now);
+                Ok(())
+            });
+            if let Err(error) = written.await {
+                tracing::error!(%error, "the recording spool was not written");
+            }
+        }
+        for session in &sessions {
+            session.ship_again(&shared, now);
+        }
+        lock(&shared.sessions).retain(|_, session| !(session.is_broken() && session.left.load(Ordering::Acquire)));
+    }
+}
+
+/// An error here is not lost: the bytes stay in memory, and the session's own next call meets it.
+fn write_all(shared: &Shared, sessions: &[Arc<Session>], now: Instant) {
+    for session in sessions {
+        let result = session.write_out(shared, session.is_older_than(CHUNK_AGE_MAX, now));
+        let failed_before = session.is_write_failing.swap(result.is_err(), Ordering::Relaxed);
+        if let (Err(error), false) = (result, failed_before) {
+            tracing::warn!(session = %session.id, %error, "recorded bytes wait in memory");
+        }
+    }
+}
+
+fn lock_directory(dir: &Path) -> Result<File, RecordError> {
+    let path = dir.join("lock");
+    let file = File::create(&path).map_err(RecordError::io(&path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(RecordError::Locked { path: dir.to_owned() }),
+        Err(TryLockError::Error(error)) => Err(RecordError::io(&path)(error)),
+    }
+}
+
+/// Removes directories of finished sessions whose removal was interrupted.
+fn remove_gone(dir: &Path) -> Result<(), RecordError> {
+    for entry in fs::read_dir(dir).map_err(RecordError::io(dir))? {
+        let path = entry.map_err(RecordError::io(dir))?.path();
+        if path.extension().is_some_and(|ending| ending == GONE) {
+            fs::remove_dir_all(&path).map_err(RecordError::io(&path))?;
+        }
+    }
+    Ok(())
+}
+
+fn bytes_in(dir: &Path) -> Result<u64, RecordError> {
+    let mut sum = 0;
+    for entry in fs::read_dir(dir).map_err(RecordError::io(dir))? {
+        let path = entry.map_err(RecordError::io(dir))?.path();
+        if path.is_dir() {
+            sum += super::session::spooled_bytes(&path)?;
+        }
+    }
+    Ok(sum)
+}
+
+/// The size of a file; 0 when there is none.
+pub(super) fn size_of(path: &Path) -> Result<u64, RecordError> {
+    match fs::metadata(path) {
+        Ok(metadata) => Ok(metadata.len()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(0),
+        Err(error) => Err(RecordError::io(path)(error)),
+    }
+}
