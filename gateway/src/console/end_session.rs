@@ -15,10 +15,10 @@ use std::sync::Arc;
     params(("id" = String, Path, description = "The session's id")),
     responses(
         (status = 202, description = "The session was told to end"),
-        (status = 400, body = Problem),
-        (status = 401, body = Problem),
-        (status = 403, body = Problem),
-        (status = 404, body = Problem)
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 401, body = Problem, content_type = "application/problem+json"),
+        (status = 403, body = Problem, content_type = "application/problem+json"),
+        (status = 404, body = Problem, content_type = "application/problem+json")
     )
 )]
 pub async fn end_session(

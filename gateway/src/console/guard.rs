@@ -67,6 +67,10 @@ pub async fn guard(State(console): State<Arc<Console>>, mut request: Request, ne
 }
 
 async fn bounded(console: &Console, request: Request, next: Next) -> Response {
+    // Whoever asks whether the process lives must not be told "no" because it is busy.
+    if request.uri().path() == super::health::LIVE_PATH {
+        return next.run(request).await;
+    }
     let Ok(_slot) = console.requests.try_acquire() else {
         return Problem::unavailable("the gateway has too many requests at once; try again").into_response();
     };

@@ -12,7 +12,6 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use utoipa::ToSchema;
-use utoipa::openapi::{InfoBuilder, OpenApi, OpenApiBuilder};
 
 /// A clock further than this from the store's is not ready.
 const CLOCK_OFF_SECONDS_MAX: i64 = 2;
@@ -20,6 +19,8 @@ const CLOCK_OFF_SECONDS_MAX: i64 = 2;
 const CHECK_TIME_MAX: Duration = Duration::from_secs(3);
 /// An answer is reused for so long: asking needs no token.
 const ANSWER_KEPT: Duration = Duration::from_secs(1);
+
+pub const LIVE_PATH: &str = "/healthz";
 
 /// The last answer.
 #[derive(Default)]
@@ -163,21 +164,4 @@ fn failed(name: &str, why: impl Into<String>) -> Check {
         ok: false,
         detail: Some(why.into()),
     }
-}
-
-/// The description before any route is added to it: title, version and the bearer token.
-pub fn base_description() -> OpenApi {
-    use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
-    let bearer = HttpBuilder::new()
-        .scheme(HttpAuthScheme::Bearer)
-        .bearer_format("JWT")
-        .build();
-    let components = utoipa::openapi::ComponentsBuilder::new()
-        .security_scheme("token", SecurityScheme::Http(bearer))
-        .build();
-    OpenApiBuilder::new()
-        .info(InfoBuilder::new().title("Countersign").version("1").build())
-        .components(Some(components))
-        .security(Some([SecurityRequirement::new("token", [""; 0])]))
-        .build()
 }

@@ -46,8 +46,8 @@ pub struct ApprovalPage {
     get, path = "/api/v1/approvals", params(Filter),
     responses(
         (status = 200, body = ApprovalPage),
-        (status = 400, body = Problem),
-        (status = 401, body = Problem)
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 401, body = Problem, content_type = "application/problem+json")
     )
 )]
 pub async fn list_approvals(

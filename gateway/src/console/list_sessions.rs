@@ -79,8 +79,8 @@ pub struct SessionList {
     get, path = "/api/v1/sessions", params(Filter),
     responses(
         (status = 200, body = SessionList),
-        (status = 400, body = Problem),
-        (status = 401, body = Problem)
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 401, body = Problem, content_type = "application/problem+json")
     )
 )]
 pub async fn list_sessions(

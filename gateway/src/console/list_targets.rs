@@ -17,7 +17,7 @@ pub struct TargetList {
 /// Lists the targets of this gateway. That a target is listed says nothing of what the policy allows there.
 #[utoipa::path(
     get, path = "/api/v1/targets",
-    responses((status = 200, body = TargetList), (status = 401, body = Problem))
+    responses((status = 200, body = TargetList), (status = 401, body = Problem, content_type = "application/problem+json"))
 )]
 pub async fn list_targets(State(console): State<Arc<Console>>, _caller: Caller) -> Json<TargetList> {
     let targets = console.targets.clone();

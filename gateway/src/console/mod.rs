@@ -4,6 +4,7 @@
 //! see does not exist for them (404).
 
 mod caller;
+mod describe;
 mod end_session;
 mod guard;
 mod health;
@@ -39,9 +40,7 @@ pub use withdraw::WithdrawBody;
 
 use crate::policy::{GatewayAction, PolicyHandle};
 use crate::sessions::SessionRegistry;
-use axum::Json;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::get;
 use chrono::Utc;
 use countersign_infra::approvals::ApprovalStore;
 use countersign_infra::domain::identity::Person;
@@ -146,11 +145,10 @@ impl Console {
 
 /// Builds the API's routes around its state.
 pub fn router(console: Arc<Console>) -> axum::Router {
-    let (routes, description) = described().split_for_parts();
+    let (routes, _) = described().split_for_parts();
     let body_bytes_max = console.limits.body_bytes_max;
     let guard = axum::middleware::from_fn_with_state(console.clone(), guard::guard);
     routes
-        .route("/api/v1/openapi.json", get(async move || Json(description)))
         .fallback(async || problem::Problem::not_found("there is nothing at this address"))
         .method_not_allowed_fallback(async || problem::Problem::method_not_allowed())
         .layer(DefaultBodyLimit::max(body_bytes_max))
@@ -164,9 +162,10 @@ pub fn description() -> utoipa::openapi::OpenApi {
 }
 
 fn described() -> OpenApiRouter<Arc<Console>> {
-    OpenApiRouter::with_openapi(health::base_description())
+    OpenApiRouter::with_openapi(describe::base())
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
+        .routes(routes!(describe::describe))
         .routes(routes!(show_self::show_self))
         .routes(routes!(list_targets::list_targets))
         .routes(routes!(list_approvals::list_approvals))

@@ -31,10 +31,10 @@ pub struct RecordingFacts {
     params(("id" = String, Path, description = "The session's id")),
     responses(
         (status = 200, body = RecordingFacts),
-        (status = 400, body = Problem),
-        (status = 401, body = Problem),
-        (status = 403, body = Problem),
-        (status = 404, body = Problem)
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 401, body = Problem, content_type = "application/problem+json"),
+        (status = 403, body = Problem, content_type = "application/problem+json"),
+        (status = 404, body = Problem, content_type = "application/problem+json")
     )
 )]
 pub async fn read_recording(
@@ -62,10 +62,10 @@ pub async fn read_recording(
     ),
     responses(
         (status = 200, content_type = "application/octet-stream", body = Vec<u8>),
-        (status = 400, body = Problem),
-        (status = 401, body = Problem),
-        (status = 403, body = Problem),
-        (status = 404, body = Problem)
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 401, body = Problem, content_type = "application/problem+json"),
+        (status = 403, body = Problem, content_type = "application/problem+json"),
+        (status = 404, body = Problem, content_type = "application/problem+json")
     )
 )]
 pub async fn read_chunk(

@@ -40,9 +40,9 @@ pub struct EventList {
     params(("id" = String, Path, description = "The session's id"), Filter),
     responses(
         (status = 200, body = EventList),
-        (status = 400, body = Problem),
-        (status = 401, body = Problem),
-        (status = 404, body = Problem)
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 401, body = Problem, content_type = "application/problem+json"),
+        (status = 404, body = Problem, content_type = "application/problem+json")
     )
 )]
 pub async fn read_session(

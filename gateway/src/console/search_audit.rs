@@ -55,9 +55,9 @@ pub struct Filter {
     get, path = "/api/v1/audit", params(Filter),
     responses(
         (status = 200, body = EventPageShape),
-        (status = 400, body = Problem),
-        (status = 401, body = Problem),
-        (status = 403, body = Problem)
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 401, body = Problem, content_type = "application/problem+json"),
+        (status = 403, body = Problem, content_type = "application/problem+json")
     )
 )]
 pub async fn search_audit(

@@ -18,9 +18,9 @@ use std::sync::Arc;
     get, path = "/api/v1/approvals/{id}", params(("id" = String, Path, description = "The approval's number")),
     responses(
         (status = 200, body = ApprovalShape),
-        (status = 400, body = Problem),
-        (status = 401, body = Problem),
-        (status = 404, body = Problem)
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 401, body = Problem, content_type = "application/problem+json"),
+        (status = 404, body = Problem, content_type = "application/problem+json")
     )
 )]
 pub async fn show_approval(

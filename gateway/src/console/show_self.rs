@@ -25,7 +25,7 @@ pub struct SelfView {
 /// Says who the token speaks for.
 #[utoipa::path(
     get, path = "/api/v1/whoami",
-    responses((status = 200, body = SelfView), (status = 401, body = Problem))
+    responses((status = 200, body = SelfView), (status = 401, body = Problem, content_type = "application/problem+json"))
 )]
 pub async fn show_self(State(console): State<Arc<Console>>, caller: Caller) -> Json<SelfView> {
     Json(SelfView {

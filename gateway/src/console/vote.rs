@@ -2,15 +2,15 @@
 
 use super::Console;
 use super::caller::{Body, Caller};
+use super::list_approvals::may_see;
 use super::problem::Problem;
-use super::show_approval::seen;
-use super::texts::{REASON_CHARS_MAX, plain};
+use super::texts::{REASON_CHARS_MAX, approval_id, plain};
 use super::view::{ApprovalShape, ApprovalView};
 use axum::Json;
 use axum::extract::{Path, State};
 use chrono::Utc;
 use countersign_infra::approvals::{ApprovalStoreExt, ChangeError, StoreError};
-use countersign_infra::domain::approval::{Ballot, Change, Choice, Via};
+use countersign_infra::domain::approval::{Approval, Ballot, Change, Choice, Via};
 use countersign_infra::domain::audit::Happening;
 use countersign_infra::domain::id::ApprovalId;
 use serde::{Deserialize, Serialize};
@@ -49,10 +49,10 @@ pub enum ViaWord {
     params(("id" = String, Path, description = "The approval's number")),
     responses(
         (status = 200, description = "The vote counts", body = ApprovalShape),
-        (status = 400, body = Problem),
-        (status = 401, body = Problem),
-        (status = 404, body = Problem),
-        (status = 409, description = "The vote does not count", body = Problem)
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 401, body = Problem, content_type = "application/problem+json"),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The vote does not count", body = Problem, content_type = "application/problem+json")
     )
 )]
 pub async fn vote(
@@ -63,7 +63,7 @@ pub async fn vote(
 ) -> Result<Json<ApprovalView>, Problem> {
     let reason = vote.reason.filter(|reason| !reason.trim().is_empty());
     plain("reason", reason.as_deref().unwrap_or_default(), REASON_CHARS_MAX)?;
-    let approval = seen(&console, &caller, &id).await?;
+    let approval = seen_or_noted(&console, &caller, &id, vote.choice.into()).await?;
     let ballot = Ballot {
         voter: caller.0.clone(),
         choice: vote.choice.into(),
@@ -78,6 +78,27 @@ pub async fn vote(
         change: Change::Vote(ballot),
     };
     decision.make(console, caller).await.map(Json)
+}
+
+/// Reads the approval. Who votes on one that is not theirs to see is told that there is none, and noted.
+async fn seen_or_noted(console: &Console, caller: &Caller, id: &str, choice: Choice) -> Result<Approval, Problem> {
+    let approval = console.approvals.read(&approval_id(id)?).await?;
+    if may_see(console, caller, &approval) {
+        return Ok(approval);
+    }
+    let decided = Happening::Decided {
+        approval: approval.id.clone(),
+        choice: choice.as_str().to_owned(),
+        reason: None,
+        accepted: false,
+        why: Some("they may not see it".to_owned()),
+    };
+    console
+        .journal
+        .note(&caller.0, decided)
+        .await
+        .map_err(Problem::unavailable)?;
+    Err(StoreError::NotFound(approval.id).into())
 }
 
 /// Something that a caller decides about an approval.

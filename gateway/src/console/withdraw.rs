@@ -28,11 +28,11 @@ pub struct WithdrawBody {
     params(("id" = String, Path, description = "The approval's number")),
     responses(
         (status = 200, description = "It is withdrawn", body = ApprovalShape),
-        (status = 400, body = Problem),
-        (status = 401, body = Problem),
-        (status = 403, body = Problem),
-        (status = 404, body = Problem),
-        (status = 409, description = "It can no longer be withdrawn", body = Problem)
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 401, body = Problem, content_type = "application/problem+json"),
+        (status = 403, body = Problem, content_type = "application/problem+json"),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "It can no longer be withdrawn", body = Problem, content_type = "application/problem+json")
     )
 )]
 pub async fn withdraw(

@@ -1,4 +1,5 @@
 //! The tests that need more than one crate, as one binary. A module per subject.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+mod api;
 mod tidy;
