@@ -19,11 +19,23 @@ async fn only_those_whom_the_policy_lets_read_the_audit() {
         assert_eq!(room.get("bob", path).await.status, StatusCode::FORBIDDEN, "{path}");
         assert_eq!(room.get("oscar", path).await.status, StatusCode::OK, "{path}");
     }
-    assert_eq!(room.get("oscar", &recording).await.json(), json!({"chunks": 1, "manifest": null}));
+    assert_eq!(
+        room.get("oscar", &recording).await.json(),
+        json!({"chunks": 1, "manifest": null})
+    );
     assert_eq!(room.get("oscar", &chunk).await.body, bytes);
-    assert_eq!(room.get("oscar", &format!("{recording}/1")).await.status, StatusCode::NOT_FOUND);
-    assert_eq!(room.get("oscar", &format!("{recording}/-1")).await.status, StatusCode::BAD_REQUEST);
-    assert_eq!(room.get("oscar", &format!("{recording}/x")).await.status, StatusCode::BAD_REQUEST);
+    assert_eq!(
+        room.get("oscar", &format!("{recording}/1")).await.status,
+        StatusCode::NOT_FOUND
+    );
+    assert_eq!(
+        room.get("oscar", &format!("{recording}/-1")).await.status,
+        StatusCode::BAD_REQUEST
+    );
+    assert_eq!(
+        room.get("oscar", &format!("{recording}/x")).await.status,
+        StatusCode::BAD_REQUEST
+    );
 }
 
 #[tokio::test]
@@ -31,9 +43,11 @@ async fn reading_the_audit_is_itself_journaled() {
     let room = Room::new().await;
     let (session, _, _guard) = room.session("alice").await;
     room.get("oscar", "/api/v1/audit?who=alice&since=24h").await;
-    room.get("oscar", &format!("/api/v1/sessions/{}/events", session.id)).await;
+    room.get("oscar", &format!("/api/v1/sessions/{}/events", session.id))
+        .await;
     room.get("oscar", "/api/v1/sessions?all=true").await;
-    room.get("oscar", &format!("/api/v1/sessions/{}/recording/3", session.id)).await;
+    room.get("oscar", &format!("/api/v1/sessions/{}/recording/3", session.id))
+        .await;
     let noted = room.noted("audit_queried").await;
     let queries: Vec<_> = noted
         .iter()
@@ -72,10 +86,24 @@ async fn a_search_finds_what_its_filters_say() {
 async fn a_filter_is_a_value_and_never_a_piece_of_a_query() {
     let room = Room::new().await;
     let (_alice, _, _guard) = room.session("alice").await;
-    for text in ["' OR '1'='1", "%", "_", "alice'--", "\"; DROP TABLE events; --", "*", "(", "al%"] {
+    for text in [
+        "' OR '1'='1",
+        "%",
+        "_",
+        "alice'--",
+        "\"; DROP TABLE events; --",
+        "*",
+        "(",
+        "al%",
+    ] {
         let encoded: String = text.bytes().map(|byte| format!("%{byte:02x}")).collect();
         for field in ["who", "target", "text"] {
-            let answer = room.get("oscar", &format!("/api/v1/audit?event=session_opened&{field}={encoded}")).await;
+            let answer = room
+                .get(
+                    "oscar",
+                    &format!("/api/v1/audit?event=session_opened&{field}={encoded}"),
+                )
+                .await;
             assert_eq!(answer.status, StatusCode::OK, "{field} {text}: {}", answer.json());
             assert_eq!(answer.json()["events"], json!([]), "{field} {text}");
         }
@@ -123,7 +151,10 @@ async fn people_read_the_events_of_their_own_sessions_and_nobody_elses() {
     assert_eq!(rest["events"].as_array().unwrap().len(), 1);
     let absent = "/api/v1/sessions/01890a5d-ac96-774b-bcce-b302099a8057/events";
     assert_eq!(room.get("oscar", absent).await.status, StatusCode::NOT_FOUND);
-    assert_eq!(room.get("oscar", "/api/v1/sessions/1/events").await.status, StatusCode::BAD_REQUEST);
+    assert_eq!(
+        room.get("oscar", "/api/v1/sessions/1/events").await.status,
+        StatusCode::BAD_REQUEST
+    );
 }
 
 #[tokio::test]

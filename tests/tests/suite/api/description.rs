@@ -20,7 +20,10 @@ fn operations(description: &Value) -> Vec<(String, String, Value)> {
     let of_path = |(path, methods): (&String, &Value)| {
         let methods = methods.as_object().unwrap().clone();
         let path = path.clone();
-        methods.into_iter().map(move |(method, operation)| (path.clone(), method, operation)).collect::<Vec<_>>()
+        methods
+            .into_iter()
+            .map(move |(method, operation)| (path.clone(), method, operation))
+            .collect::<Vec<_>>()
     };
     paths.iter().flat_map(of_path).collect()
 }
@@ -42,7 +45,16 @@ async fn every_described_operation_is_served_and_nothing_else() {
             assert_eq!(served, is_described, "{name} {path}: {}", answer.status);
         }
     }
-    for path in ["/", "/api", "/api/v1", "/api/v1/", "/api/v2/approvals", "/api/v1/approvals/", "/metrics", "/.env"] {
+    for path in [
+        "/",
+        "/api",
+        "/api/v1",
+        "/api/v1/",
+        "/api/v2/approvals",
+        "/api/v1/approvals/",
+        "/metrics",
+        "/.env",
+    ] {
         let answer = room.get("oscar", path).await;
         assert_eq!(answer.status, StatusCode::NOT_FOUND, "{path}");
         answer.detail();
@@ -77,7 +89,10 @@ async fn the_description_is_served_as_it_is() {
 async fn answers_have_the_shapes_that_the_description_names() {
     let room = Room::new().await;
     let (session, _, _guard) = room.session("alice").await;
-    room.recordings.put_chunk(session.id, 0, Bytes::from_static(b"chunk")).await.unwrap();
+    room.recordings
+        .put_chunk(session.id, 0, Bytes::from_static(b"chunk"))
+        .await
+        .unwrap();
     let pending = room.held([1; 5]).await.id;
     let decided = room.held([2; 5]).await.id;
     let withdrawn = room.held([3; 5]).await.id;
@@ -93,8 +108,14 @@ async fn answers_have_the_shapes_that_the_description_names() {
         (posted(votes, "alice", pending.as_str()), vote.clone()),
         (posted(votes, "eve", pending.as_str()), vote.clone()),
         (posted(votes, "bob", "!"), vote),
-        (posted("/api/v1/approvals/{id}/withdraw", "alice", withdrawn.as_str()), json!({})),
-        (posted("/api/v1/approvals/{id}/withdraw", "bob", pending.as_str()), json!({})),
+        (
+            posted("/api/v1/approvals/{id}/withdraw", "alice", withdrawn.as_str()),
+            json!({}),
+        ),
+        (
+            posted("/api/v1/approvals/{id}/withdraw", "bob", pending.as_str()),
+            json!({}),
+        ),
         (posted(&format!("{sessions}/end"), "oscar", &id), json!({})),
         (posted(&format!("{sessions}/end"), "alice", &id), json!({})),
     ] {
@@ -110,17 +131,37 @@ async fn answers_have_the_shapes_that_the_description_names() {
         ("/api/v1/approvals", "/api/v1/approvals?limit=1", "bob"),
         ("/api/v1/approvals", "/api/v1/approvals?nothing=1", "bob"),
         ("/api/v1/approvals/{id}", &format!("/api/v1/approvals/{decided}"), "bob"),
-        ("/api/v1/approvals/{id}", &format!("/api/v1/approvals/{withdrawn}"), "alice"),
+        (
+            "/api/v1/approvals/{id}",
+            &format!("/api/v1/approvals/{withdrawn}"),
+            "alice",
+        ),
         ("/api/v1/approvals/{id}", &format!("/api/v1/approvals/{pending}"), "eve"),
         ("/api/v1/audit", "/api/v1/audit", "oscar"),
         ("/api/v1/audit", "/api/v1/audit?limit=1", "oscar"),
         ("/api/v1/audit", "/api/v1/audit", "alice"),
         ("/api/v1/sessions", "/api/v1/sessions", "alice"),
         ("/api/v1/sessions", "/api/v1/sessions?all=true&limit=1", "oscar"),
-        ("/api/v1/sessions/{id}/events", &format!("/api/v1/sessions/{id}/events"), "alice"),
-        ("/api/v1/sessions/{id}/recording", &format!("/api/v1/sessions/{id}/recording"), "oscar"),
-        ("/api/v1/sessions/{id}/recording/{number}", &format!("/api/v1/sessions/{id}/recording/0"), "oscar"),
-        ("/api/v1/sessions/{id}/recording/{number}", &format!("/api/v1/sessions/{id}/recording/0"), "bob"),
+        (
+            "/api/v1/sessions/{id}/events",
+            &format!("/api/v1/sessions/{id}/events"),
+            "alice",
+        ),
+        (
+            "/api/v1/sessions/{id}/recording",
+            &format!("/api/v1/sessions/{id}/recording"),
+            "oscar",
+        ),
+        (
+            "/api/v1/sessions/{id}/recording/{number}",
+            &format!("/api/v1/sessions/{id}/recording/0"),
+            "oscar",
+        ),
+        (
+            "/api/v1/sessions/{id}/recording/{number}",
+            &format!("/api/v1/sessions/{id}/recording/0"),
+            "bob",
+        ),
     ] {
         check("get", path, &room.get(name, filled).await);
     }
@@ -131,7 +172,10 @@ fn check(method: &str, path: &str, answer: &Answer) {
     let description = described();
     let status = answer.status.as_str();
     let response = &description["paths"][path][method]["responses"][status];
-    assert!(response.is_object(), "{method} {path} answers {status}, which is not described");
+    assert!(
+        response.is_object(),
+        "{method} {path} answers {status}, which is not described"
+    );
     let Some(contents) = response["content"].as_object() else {
         assert!(answer.body.is_empty(), "{method} {path} {status} has a body");
         return;

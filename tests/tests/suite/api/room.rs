@@ -285,21 +285,37 @@ struct Memory(std::sync::Mutex<std::collections::HashMap<(SessionId, u64), bytes
 
 #[async_trait::async_trait]
 impl RecordingStore for Memory {
-    async fn put_chunk(&self, session: SessionId, number: u64, bytes: bytes::Bytes) -> Result<(), countersign_infra::recordings::RecordingError> {
+    async fn put_chunk(
+        &self,
+        session: SessionId,
+        number: u64,
+        bytes: bytes::Bytes,
+    ) -> Result<(), countersign_infra::recordings::RecordingError> {
         self.0.lock().unwrap().insert((session, number), bytes);
         Ok(())
     }
-    async fn put_manifest(&self, _: SessionId, _: bytes::Bytes) -> Result<(), countersign_infra::recordings::RecordingError> {
+    async fn put_manifest(
+        &self,
+        _: SessionId,
+        _: bytes::Bytes,
+    ) -> Result<(), countersign_infra::recordings::RecordingError> {
         Ok(())
     }
     async fn chunks(&self, session: SessionId) -> Result<u64, countersign_infra::recordings::RecordingError> {
         Ok(self.0.lock().unwrap().keys().filter(|(id, _)| *id == session).count() as u64)
     }
-    async fn read_chunk(&self, session: SessionId, number: u64) -> Result<bytes::Bytes, countersign_infra::recordings::RecordingError> {
+    async fn read_chunk(
+        &self,
+        session: SessionId,
+        number: u64,
+    ) -> Result<bytes::Bytes, countersign_infra::recordings::RecordingError> {
         let found = self.0.lock().unwrap().get(&(session, number)).cloned();
         found.ok_or(countersign_infra::recordings::RecordingError::NotFound(session))
     }
-    async fn read_manifest(&self, _: SessionId) -> Result<Option<bytes::Bytes>, countersign_infra::recordings::RecordingError> {
+    async fn read_manifest(
+        &self,
+        _: SessionId,
+    ) -> Result<Option<bytes::Bytes>, countersign_infra::recordings::RecordingError> {
         Ok(None)
     }
 }

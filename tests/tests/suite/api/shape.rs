@@ -10,7 +10,10 @@ pub fn check(root: &Value, schema: &Value, value: &Value, place: &str) -> Result
     for (keyword, wanted) in schema {
         match keyword.as_str() {
             "$ref" => {
-                let name = wanted.as_str().and_then(|name| name.strip_prefix('#')).unwrap_or_default();
+                let name = wanted
+                    .as_str()
+                    .and_then(|name| name.strip_prefix('#'))
+                    .unwrap_or_default();
                 let found = root.pointer(name).ok_or(format!("{place}: {wanted} is nowhere"))?;
                 check(root, found, value, place)?;
             }
@@ -44,7 +47,15 @@ pub fn check(root: &Value, schema: &Value, value: &Value, place: &str) -> Result
                     return wrong(format!("{value} is none of {wanted}"));
                 }
             }
-            "minimum" if value.as_i64() < wanted.as_i64() => return wrong(format!("{value} is below {wanted}")),
+            "minimum" if value.is_number() && value.as_i64() < wanted.as_i64() => {
+                return wrong(format!("{value} is below {wanted}"));
+            }
+            "uniqueItems" => {
+                let all: Vec<String> = value.as_array().into_iter().flatten().map(Value::to_string).collect();
+                if all.iter().collect::<std::collections::BTreeSet<_>>().len() < all.len() {
+                    return wrong("it holds the same twice".to_owned());
+                }
+            }
             "format" if wanted == "date-time" && !is_time(value) => return wrong(format!("{value} is no time")),
             "type" | "enum" | "minimum" | "format" | "description" | "propertyNames" | "title" => {}
             other => return wrong(format!("a schema says {other}, which this check does not know")),
@@ -83,7 +94,11 @@ fn types(wanted: &Value) -> Vec<&str> {
 }
 
 fn texts(list: &Value) -> Vec<&str> {
-    list.as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+    list.as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect()
 }
 
 fn is_time(value: &Value) -> bool {

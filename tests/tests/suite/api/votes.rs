@@ -23,7 +23,11 @@ async fn an_approval_exists_only_for_its_requester_its_approvers_and_auditors() 
         let one = room.get(name, &format!("/api/v1/approvals/{}", approval.id)).await;
         let list = room.get(name, "/api/v1/approvals").await;
         assert_eq!(one.status == StatusCode::OK, sees, "{name}");
-        assert_eq!(list.json()["approvals"].as_array().unwrap().len(), usize::from(sees), "{name}");
+        assert_eq!(
+            list.json()["approvals"].as_array().unwrap().len(),
+            usize::from(sees),
+            "{name}"
+        );
     }
 }
 
@@ -47,7 +51,10 @@ async fn a_foreign_approval_is_answered_like_one_that_is_not_there() {
     }
     let before = room.get("eve", &format!("/api/v1/approvals?before={there}")).await;
     let absent = room.get("eve", &format!("/api/v1/approvals?before={absent}")).await;
-    assert_eq!((before.status, absent.status), (StatusCode::NOT_FOUND, StatusCode::NOT_FOUND));
+    assert_eq!(
+        (before.status, absent.status),
+        (StatusCode::NOT_FOUND, StatusCode::NOT_FOUND)
+    );
     let noted = room.noted("decided").await;
     assert_eq!(noted.len(), 1, "the try to vote is noted");
     assert!(matches!(&noted[0].what, Happening::Decided { accepted: false, .. }));
@@ -70,7 +77,9 @@ async fn an_approval_is_shown_with_its_quorum_and_whether_the_reader_may_vote() 
 async fn a_vote_of_an_approver_counts_and_is_journaled_before_the_answer() {
     let room = Room::new().await;
     let id = room.held([1; 5]).await.id;
-    let answer = room.post("bob", &format!("/api/v1/approvals/{id}/votes"), approve()).await;
+    let answer = room
+        .post("bob", &format!("/api/v1/approvals/{id}/votes"), approve())
+        .await;
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.json());
     assert_eq!(answer.json()["state"], "approved");
     assert_eq!(answer.json()["quorum"][0]["approved_by"], json!(["bob"]));
@@ -78,7 +87,14 @@ async fn a_vote_of_an_approver_counts_and_is_journaled_before_the_answer() {
     assert!(matches!(stored.state, State::Approved { .. }));
     let noted = room.noted("decided").await;
     assert_eq!(noted[0].person_name.as_deref(), Some("bob"));
-    let Happening::Decided { approval, choice, accepted, reason, why } = &noted[0].what else {
+    let Happening::Decided {
+        approval,
+        choice,
+        accepted,
+        reason,
+        why,
+    } = &noted[0].what
+    else {
         panic!("{:?}", noted[0].what)
     };
     assert_eq!((approval, choice.as_str(), *accepted), (&id, "approve", true));
@@ -91,7 +107,9 @@ async fn a_vote_that_does_not_count_is_told_why_and_what_stands() {
     let check = async |number: u8, name: &str, body: Value, status: StatusCode, says: &str, state: &str| {
         let id = room.held([number; 5]).await.id;
         if number >= 10 {
-            let first = room.post("dora", &format!("/api/v1/approvals/{id}/votes"), deny()).await;
+            let first = room
+                .post("dora", &format!("/api/v1/approvals/{id}/votes"), deny())
+                .await;
             assert_eq!(first.status, StatusCode::OK);
         }
         let answer = room.post(name, &format!("/api/v1/approvals/{id}/votes"), body).await;
@@ -99,7 +117,14 @@ async fn a_vote_that_does_not_count_is_told_why_and_what_stands() {
         assert!(answer.detail().contains(says), "{}", answer.detail());
         assert_eq!(answer.json()["approval"]["state"], state);
         let noted = room.noted("decided").await;
-        assert!(matches!(&noted.last().unwrap().what, Happening::Decided { accepted: false, why: Some(_), .. }));
+        assert!(matches!(
+            &noted.last().unwrap().what,
+            Happening::Decided {
+                accepted: false,
+                why: Some(_),
+                ..
+            }
+        ));
     };
     let no = StatusCode::CONFLICT;
     check(1, "alice", approve(), no, "you asked for this yourself", "pending").await;
@@ -113,7 +138,9 @@ async fn a_vote_that_does_not_count_is_told_why_and_what_stands() {
 async fn a_requester_who_is_a_dba_too_cannot_approve_their_own() {
     let room = Room::new().await;
     let id = room.held_with([1; 5], "bob", |_| {}).await.id;
-    let answer = room.post("bob", &format!("/api/v1/approvals/{id}/votes"), approve()).await;
+    let answer = room
+        .post("bob", &format!("/api/v1/approvals/{id}/votes"), approve())
+        .await;
     assert_eq!(answer.status, StatusCode::CONFLICT);
     assert_eq!(room.stored(&id).await.state, State::Pending);
 }
@@ -121,7 +148,10 @@ async fn a_requester_who_is_a_dba_too_cannot_approve_their_own() {
 #[tokio::test]
 async fn one_person_counts_once_towards_a_quorum() {
     let room = Room::new().await;
-    let id = room.held_with([1; 5], "alice", |new| new.terms.clauses[0].quorum = 2).await.id;
+    let id = room
+        .held_with([1; 5], "alice", |new| new.terms.clauses[0].quorum = 2)
+        .await
+        .id;
     let path = format!("/api/v1/approvals/{id}/votes");
     assert_eq!(room.post("bob", &path, approve()).await.json()["state"], "pending");
     let again = room.post("bob", &path, approve()).await;
@@ -133,7 +163,10 @@ async fn one_person_counts_once_towards_a_quorum() {
 #[tokio::test]
 async fn of_many_votes_at_once_each_person_counts_once_and_the_record_stays_whole() {
     let room = Room::new().await;
-    let id = room.held_with([1; 5], "alice", |new| new.terms.clauses[0].quorum = 2).await.id;
+    let id = room
+        .held_with([1; 5], "alice", |new| new.terms.clauses[0].quorum = 2)
+        .await
+        .id;
     let path = format!("/api/v1/approvals/{id}/votes");
     let (a, b, c, d) = tokio::join!(
         room.post("bob", &path, approve()),
@@ -141,7 +174,10 @@ async fn of_many_votes_at_once_each_person_counts_once_and_the_record_stays_whol
         room.post("dora", &path, approve()),
         room.post("dora", &path, approve()),
     );
-    let counted = [a, b, c, d].iter().filter(|answer| answer.status == StatusCode::OK).count();
+    let counted = [a, b, c, d]
+        .iter()
+        .filter(|answer| answer.status == StatusCode::OK)
+        .count();
     assert_eq!(counted, 2);
     let stored = room.stored(&id).await;
     assert_eq!(stored.votes.len(), 2);
@@ -160,7 +196,9 @@ async fn the_requester_alone_withdraws() {
     assert_eq!(own.json()["state"], "withdrawn");
     let late = room.post("alice", &path, json!({})).await;
     assert_eq!(late.status, StatusCode::CONFLICT);
-    let vote = room.post("bob", &format!("/api/v1/approvals/{id}/votes"), approve()).await;
+    let vote = room
+        .post("bob", &format!("/api/v1/approvals/{id}/votes"), approve())
+        .await;
     assert!(vote.detail().contains("withdrawn"), "{}", vote.detail());
 }
 
@@ -195,15 +233,23 @@ async fn a_list_is_paged_without_a_gap_and_filters_that_are_not_known_are_refuse
     for number in 0..7 {
         room.held([number; 5]).await;
     }
-    room.held_with([100; 5], "bob", |new| new.terms.clauses[0].approvers = vec!["security".to_owned()]).await;
+    room.held_with([100; 5], "bob", |new| {
+        new.terms.clauses[0].approvers = vec!["security".to_owned()]
+    })
+    .await;
     let denied = room.held([101; 5]).await.id;
-    room.post("bob", &format!("/api/v1/approvals/{denied}/votes"), deny()).await;
+    room.post("bob", &format!("/api/v1/approvals/{denied}/votes"), deny())
+        .await;
     let (mut seen, mut path) = (Vec::new(), "/api/v1/approvals?state=pending&limit=3".to_owned());
     loop {
         let page = room.get("alice", &path).await.json();
         let approvals = page["approvals"].as_array().unwrap().clone();
         assert!(approvals.len() <= 3);
-        seen.extend(approvals.iter().map(|approval| approval["id"].as_str().unwrap().to_owned()));
+        seen.extend(
+            approvals
+                .iter()
+                .map(|approval| approval["id"].as_str().unwrap().to_owned()),
+        );
         match page["next"].as_str() {
             Some(next) => path = format!("/api/v1/approvals?state=pending&limit=3&before={next}"),
             None => break,
@@ -212,7 +258,14 @@ async fn a_list_is_paged_without_a_gap_and_filters_that_are_not_known_are_refuse
     seen.sort();
     seen.dedup();
     assert_eq!(seen.len(), 7);
-    for query in ["stat=pending", "state=open", "limit=x", "limit=-1", "before=1", "state=pending&state=any"] {
+    for query in [
+        "stat=pending",
+        "state=open",
+        "limit=x",
+        "limit=-1",
+        "before=1",
+        "state=pending&state=any",
+    ] {
         let answer = room.get("alice", &format!("/api/v1/approvals?{query}")).await;
         assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{query}");
     }
@@ -221,7 +274,10 @@ async fn a_list_is_paged_without_a_gap_and_filters_that_are_not_known_are_refuse
 #[tokio::test]
 async fn what_the_api_notes_is_one_unbroken_chain_of_many_people() {
     let room = Room::new().await;
-    let id = room.held_with([1; 5], "alice", |new| new.terms.clauses[0].quorum = 2).await.id;
+    let id = room
+        .held_with([1; 5], "alice", |new| new.terms.clauses[0].quorum = 2)
+        .await
+        .id;
     let path = format!("/api/v1/approvals/{id}/votes");
     tokio::join!(
         room.post("alice", &path, approve()),
