@@ -19,6 +19,7 @@ use countersign_infra::domain::session::SessionHeader;
 use countersign_infra::identity::oidc::{Issuer as Trusted, Verifier};
 use countersign_infra::journal::{Journal, JournalQuery};
 use countersign_infra::recordings::RecordingStore;
+use countersign_infra::recordings::disk::DiskRecordings;
 use countersign_tests::issuer::{Claims, Issuer};
 use serde_json::Value;
 use std::sync::Arc;
@@ -80,7 +81,7 @@ impl Room {
         let issuer = Issuer::start("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let trusted = Trusted::new(issuer.url(), vec![AUDIENCE.to_owned()]);
         let store = EmbeddedStore::open(directory.path().join("store.sqlite")).unwrap();
-        let recordings: Arc<dyn RecordingStore> = Arc::new(Memory::default());
+        let recordings: Arc<dyn RecordingStore> = Arc::new(DiskRecordings::under(directory.path()));
         let policy_path = directory.path().join("policy.cedar");
         std::fs::write(&policy_path, POLICY).unwrap();
         let stop = CancellationToken::new();
@@ -277,45 +278,5 @@ fn new_approval(id: ApprovalId, requester: Person) -> NewApproval {
             epoch: 1,
             until: now + chrono::TimeDelta::seconds(30),
         },
-    }
-}
-
-#[derive(Default)]
-struct Memory(std::sync::Mutex<std::collections::HashMap<(SessionId, u64), bytes::Bytes>>);
-
-#[async_trait::async_trait]
-impl RecordingStore for Memory {
-    async fn put_chunk(
-        &self,
-        session: SessionId,
-        number: u64,
-        bytes: bytes::Bytes,
-    ) -> Result<(), countersign_infra::recordings::RecordingError> {
-        self.0.lock().unwrap().insert((session, number), bytes);
-        Ok(())
-    }
-    async fn put_manifest(
-        &self,
-        _: SessionId,
-        _: bytes::Bytes,
-    ) -> Result<(), countersign_infra::recordings::RecordingError> {
-        Ok(())
-    }
-    async fn chunks(&self, session: SessionId) -> Result<u64, countersign_infra::recordings::RecordingError> {
-        Ok(self.0.lock().unwrap().keys().filter(|(id, _)| *id == session).count() as u64)
-    }
-    async fn read_chunk(
-        &self,
-        session: SessionId,
-        number: u64,
-    ) -> Result<bytes::Bytes, countersign_infra::recordings::RecordingError> {
-        let found = self.0.lock().unwrap().get(&(session, number)).cloned();
-        found.ok_or(countersign_infra::recordings::RecordingError::NotFound(session))
-    }
-    async fn read_manifest(
-        &self,
-        _: SessionId,
-    ) -> Result<Option<bytes::Bytes>, countersign_infra::recordings::RecordingError> {
-        Ok(None)
     }
 }
