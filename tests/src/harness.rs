@@ -174,6 +174,11 @@ impl Gateway {
         self.process.as_mut().context("the gateway is not running")
     }
 
+    /// The process id of the running gateway.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::pid)
+    }
+
     /// The directory of its files: `countersign.toml`, `policy.cedar`, `data/`, `gateway.log`, `ca.pem`.
     pub fn path(&self) -> &Path {
         &self.directory
@@ -267,6 +272,16 @@ impl Gateway {
     /// Runs the command line as a person.
     pub fn cli(&self, name: &str, arguments: &[&str]) -> Result<Output> {
         Ok(self.cli_command(name)?.args(arguments).output()?)
+    }
+
+    /// Runs the command line as a person: the exit code (-1 after a signal), and both streams.
+    pub fn run(&self, name: &str, arguments: &[&str]) -> Result<(i32, String)> {
+        let output = self.cli(name, arguments)?;
+        let printed = [output.stdout, output.stderr].concat();
+        Ok((
+            output.status.code().unwrap_or(-1),
+            String::from_utf8_lossy(&printed).into_owned(),
+        ))
     }
 
     pub fn cli_command(&self, name: &str) -> Result<Command> {

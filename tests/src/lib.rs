@@ -13,5 +13,7 @@ pub mod ports;
 pub mod postgres;
 pub mod process;
 pub mod psql;
+pub mod tap;
+pub mod votes;
 pub mod wait;
 pub mod world;

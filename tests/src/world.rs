@@ -31,6 +31,8 @@ pub struct WorldOptions {
     pub issuer_port: Option<u16>,
     /// The database's name; one that nobody has when none is given.
     pub database: Option<&'static str>,
+    /// Where the gateway finds the server, when that is not the server itself (a `Tap`).
+    pub server_port: Option<u16>,
 }
 
 impl Default for WorldOptions {
@@ -43,6 +45,7 @@ impl Default for WorldOptions {
             gateway: GatewayOptions::default(),
             issuer_port: None,
             database: None,
+            server_port: None,
         }
     }
 }
@@ -70,13 +73,15 @@ impl World {
         };
         let port = options.issuer_port.map_or_else(free_port, preferred_port)?;
         let issuer = Issuer::start(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await?;
+        let mut target = TargetOptions::of(TARGET, &server, &database);
+        target.port = options.server_port.unwrap_or(target.port);
         let gateway_options = GatewayOptions {
             policy: options.policy,
             issuers: vec![IssuerOptions {
                 url: issuer.url().to_string(),
                 audience: AUDIENCE.to_owned(),
             }],
-            targets: vec![TargetOptions::of(TARGET, &server, &database)],
+            targets: vec![target],
             ..options.gateway
         };
         let gateway = Gateway::start(gateway_options.clone()).await?;

@@ -1,7 +1,6 @@
 //! The end of the story: the journal and the recording tell it again, and one changed byte in either is found.
 
 use super::Screen;
-use crate::harness::Gateway;
 use crate::wait::eventually;
 use crate::world::World;
 use anyhow::{Context, Result, ensure};
@@ -12,7 +11,7 @@ const DELETE: &str = "delete from orders where id = 7";
 
 /// Runs the command line as a person and shows it: its exit code, and all that it printed.
 pub fn cli(world: &World, screen: Screen, name: &str, arguments: &[&str]) -> Result<(i32, String)> {
-    let (code, printed) = run(&world.gateway, name, arguments)?;
+    let (code, printed) = world.run(name, arguments)?;
     let words: Vec<&str> = arguments.to_vec();
     screen.exchange(
         &format!("{name}$"),
@@ -37,7 +36,7 @@ pub fn audit_shows_everything(world: &World, screen: Screen, numbers: &[String])
     for needed in numbers.iter().map(String::as_str).chain(texts) {
         ensure!(printed.contains(needed), "the journal should show {needed:?}");
     }
-    let (code, said) = run(&world.gateway, "alice", &["audit"])?;
+    let (code, said) = world.run("alice", &["audit"])?;
     ensure!(
         code == 0 || code == 4,
         "alice's own look into the journal ended with {code}: {said}"
@@ -49,7 +48,7 @@ pub fn audit_shows_everything(world: &World, screen: Screen, numbers: &[String])
 pub async fn the_session_can_be_replayed(world: &World, screen: Screen, session: &str) -> Result<()> {
     screen.step("The recording shows the session again, and proves untouched");
     eventually("the session to be closed", Duration::from_secs(20), async || {
-        let found = run(&world.gateway, "bob", &["audit", "--event", "session_closed", "--json"]);
+        let found = world.run("bob", &["audit", "--event", "session_closed", "--json"]);
         found
             .is_ok_and(|(code, printed)| code == 0 && printed.contains(session))
             .then_some(())
@@ -75,7 +74,7 @@ pub async fn a_changed_byte_is_found(world: &mut World, screen: Screen, session:
     copy_directory(&world.gateway.data(), &copy.path().join("data"))?;
     let verify = async |what: &str| -> Result<(i32, String)> {
         let gateway = world.second_gateway(copy.path()).await?;
-        let (code, printed) = run(&gateway, "bob", &["verify", session])?;
+        let (code, printed) = gateway.run("bob", &["verify", session])?;
         screen.exchange("bob$", &format!("countersign verify {session}   # {what}"), &printed);
         Ok((code, printed))
     };
@@ -144,13 +143,6 @@ impl Forged {
     fn undo(&self) -> Result<()> {
         Ok(std::fs::write(&self.path, &self.original)?)
     }
-}
-
-fn run(gateway: &Gateway, name: &str, arguments: &[&str]) -> Result<(i32, String)> {
-    let output = gateway.cli(name, arguments)?;
-    let mut printed = String::from_utf8_lossy(&output.stdout).into_owned();
-    printed += &String::from_utf8_lossy(&output.stderr);
-    Ok((output.status.code().unwrap_or(-1), printed))
 }
 
 /// All files below a directory, in order.

@@ -2,10 +2,9 @@
 
 use super::{Screen, evidence};
 use crate::psql::{Psql, Typed};
-use crate::wait::eventually;
+use crate::votes::Waiting;
 use crate::world::{TARGET, World};
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
 use std::time::{Duration, Instant};
 
 /// For whatever should happen at once, on a slow machine.
@@ -106,7 +105,7 @@ impl<'a> Story<'a> {
         );
         self.row_is_there(8, true).await?;
         ensure!(
-            self.state(&held.number)? == "pending",
+            self.world.state(&held.number)? == "pending",
             "alice's vote changed the approval"
         );
         self.screen.checked("her vote is refused, the approval still waits");
@@ -136,7 +135,7 @@ impl<'a> Story<'a> {
             printed.contains("ERROR:  57014"),
             "SQLSTATE 57014 was expected:\n{printed}"
         );
-        self.becomes(&held.number, "withdrawn").await?;
+        self.world.becomes(&held.number, "withdrawn").await?;
         let (code, said) = self.cli("bob", &["approvals", "approve", &held.number])?;
         ensure!(code != 0, "a withdrawn approval took a vote: {said}");
         self.row_is_there(9, true).await?;
@@ -157,7 +156,7 @@ impl<'a> Story<'a> {
             printed.contains("ERROR:  42501"),
             "SQLSTATE 42501 was expected:\n{printed}"
         );
-        self.becomes(&held.number, "expired").await?;
+        self.world.becomes(&held.number, "expired").await?;
         let left = self
             .world
             .count("select quantity::bigint from stock where article = 'lamp'")
@@ -188,11 +187,9 @@ impl<'a> Story<'a> {
     /// Types a statement that must be held, and waits until psql shows its number.
     async fn hold(&mut self, statement: &str) -> Result<Held> {
         let typed = self.psql.begin(statement)?;
-        let approval = eventually("the statement to be held", SOON, async || self.pending().ok().flatten()).await;
-        let approval = approval.with_context(|| format!("psql has printed:\n{}", self.psql.unseen()))?;
-        let field = |name: &str| approval.get(name).and_then(Value::as_str).map(str::to_owned);
-        let number = field("id").context("an approval without a number")?;
-        let session = field("session").context("an approval without a session")?;
+        let waiting = self.world.waiting().await;
+        let Waiting { number, session } =
+            waiting.with_context(|| format!("psql has printed:\n{}", self.psql.unseen()))?;
         let notice = self.psql.wait_for(&number, SOON)?;
         self.screen.exchange("shop=>", statement, notice.trim());
         Ok(Held {
@@ -224,35 +221,6 @@ impl<'a> Story<'a> {
 
     fn cli(&self, name: &str, arguments: &[&str]) -> Result<(i32, String)> {
         evidence::cli(self.world, self.screen, name, arguments)
-    }
-
-    /// The approval that waits, if there is one.
-    fn pending(&self) -> Result<Option<Value>> {
-        let output = self.world.gateway.cli("bob", &["approvals", "list", "--json"])?;
-        let list: Value = serde_json::from_slice(&output.stdout)
-            .with_context(|| format!("`approvals list --json`: {}", String::from_utf8_lossy(&output.stderr)))?;
-        Ok(list.get("approvals").and_then(|approvals| approvals.get(0)).cloned())
-    }
-
-    fn state(&self, number: &str) -> Result<String> {
-        let output = self
-            .world
-            .gateway
-            .cli("bob", &["approvals", "show", number, "--json"])?;
-        let approval: Value = serde_json::from_slice(&output.stdout)?;
-        approval
-            .get("state")
-            .and_then(Value::as_str)
-            .map(str::to_owned)
-            .context("an approval without a state")
-    }
-
-    async fn becomes(&self, number: &str, state: &str) -> Result<()> {
-        let what = format!("approval {number} to be {state}");
-        eventually(&what, SOON, async || {
-            self.state(number).is_ok_and(|now| now == state).then_some(())
-        })
-        .await
     }
 
     async fn row_is_there(&self, id: i32, wanted: bool) -> Result<()> {
