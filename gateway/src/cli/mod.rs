@@ -6,6 +6,7 @@ mod check;
 mod client;
 mod env;
 mod gateway;
+mod policy;
 mod sessions;
 mod terminal;
 
@@ -39,6 +40,7 @@ struct Cli {
 enum Command {
     Gateway(gateway::Args),
     Check(check::Args),
+    Policy(policy::Args),
     Approvals(approvals::Args),
     Audit(audit::Args),
     Sessions(sessions::Args),
@@ -68,6 +70,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Gateway(args) => gateway::run(args).await,
         Command::Check(args) => check::run(args).await,
+        Command::Policy(args) => policy::run(args).await,
         Command::Approvals(args) => approvals::run(args).await,
         Command::Audit(args) => audit::run(args).await,
         Command::Sessions(args) => sessions::run(args).await,
