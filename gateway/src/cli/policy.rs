@@ -142,10 +142,9 @@ impl Source {
         let config = match (&self.policy, &self.config) {
             (Some(_), None) => None,
             (_, Some(file)) => Some(Config::load(file)?),
-            (None, None) => Some(
-                Config::load("countersign.toml".as_ref())
-                    .context("neither --policy PATH nor --config FILE is given, and countersign.toml does not do")?,
-            ),
+            (None, None) => Some(Config::load("countersign.toml".as_ref()).map_err(|error| {
+                anyhow::anyhow!("neither --policy PATH nor --config FILE is given, and there is no other: {error}")
+            })?),
         };
         let path = self
             .policy

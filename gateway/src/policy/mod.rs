@@ -2,6 +2,7 @@
 
 mod annotations;
 mod cache;
+mod draft;
 mod evaluate;
 mod facts;
 mod fault;

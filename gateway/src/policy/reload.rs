@@ -25,7 +25,7 @@ struct Shared {
     changes: watch::Sender<u64>,
     /// What was read last, whether it could be used or not, and what was wrong with it.
     last: Mutex<Last>,
-    /// One reading at a time, or an older one could win.
+    /// One reading at a time, to its end: an older one must not win.
     reading: tokio::sync::Mutex<()>,
     tasks: TaskTracker,
 }
@@ -37,7 +37,8 @@ struct Last {
 
 impl PolicyHandle {
     /// Loads the policy and follows its file or directory until `stop` is cancelled: it looks every second, and at
-    /// once on SIGHUP. Must be called within a Tokio runtime.
+    /// once on SIGHUP. What it finds by itself must be the same on two looks: a file that is still being written may
+    /// be valid without the forbids at its end. Must be called within a Tokio runtime.
     pub fn start(path: PathBuf, stop: CancellationToken) -> Result<Self, PolicyError> {
         let sources = Sources::read(&path)?;
         let policies = Policies::from_sources(&sources)?;
@@ -85,8 +86,16 @@ impl PolicyHandle {
     /// midway, and its result is then taken in by the next look.
     pub async fn reload_now(&self) -> Result<(), PolicyError> {
         let _one = self.shared.reading.lock().await;
+        let seen = self.read().await?;
+        self.take_up(seen).await
+    }
+
+    async fn read(&self) -> Result<Result<Sources, PolicyError>, PolicyError> {
         let path = self.shared.path.clone();
-        let seen = off_the_runtime(&self.shared.path, move || Ok(Sources::read(&path))).await?;
+        off_the_runtime(&self.shared.path, move || Ok(Sources::read(&path))).await
+    }
+
+    async fn take_up(&self, seen: Result<Sources, PolicyError>) -> Result<(), PolicyError> {
         if self.shared.last.lock().unwrap_or_else(PoisonError::into_inner).seen == seen {
             return self.last_error().map_or(Ok(()), Err);
         }
@@ -138,6 +147,7 @@ impl PolicyHandle {
     }
 
     async fn follow(self, stop: CancellationToken) {
+        let mut before = None;
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut hangup = match signal(SignalKind::hangup()) {
@@ -155,13 +165,21 @@ impl PolicyHandle {
                 }
             };
             // All three arms may be dropped midway: none has taken anything out of anywhere.
-            tokio::select! {
+            let asked = tokio::select! {
                 () = stop.cancelled() => return,
-                _ = look.tick() => {}
-                _ = asked => tracing::info!("SIGHUP: the policy is read again"),
+                _ = look.tick() => false,
+                _ = asked => true,
+            };
+            if asked {
+                tracing::info!("SIGHUP: the policy is read again");
             }
-            // Logged where it was found, once a change.
-            let _ = self.reload_now().await;
+            let _one = self.shared.reading.lock().await;
+            let Ok(seen) = self.read().await else { continue };
+            if asked || before.as_ref() == Some(&seen) {
+                // What is wrong is logged where it is found, once a change.
+                let _ = self.take_up(seen.clone()).await;
+            }
+            before = Some(seen);
         }
     }
 }

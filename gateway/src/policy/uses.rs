@@ -13,6 +13,9 @@ pub(super) struct Uses {
     whole_context: bool,
     /// Every string of the form `schema.name` in a condition.
     qualified_names: BTreeSet<String>,
+    /// It asks whether the names of an object are exactly such and such. They hold the name with its schema and
+    /// without, so that no such question is ever answered with yes.
+    pub compares_names: bool,
 }
 
 impl Uses {
@@ -55,6 +58,11 @@ impl Uses {
     }
 
     fn field<'a>(&mut self, key: &str, value: &'a Value, ahead: &mut Vec<&'a Value>) {
+        self.compares_names |= match (key, value) {
+            ("==" | "!=", Value::Object(sides)) => sides.values().any(is_names),
+            ("containsAll", Value::Object(sides)) => sides.get("right").is_some_and(is_names),
+            _ => false,
+        };
         match (key, value) {
             ("." | "has", Value::Object(access)) if access.get("left").is_some_and(is_context) => {
                 match access.get("attr") {
@@ -70,6 +78,13 @@ impl Uses {
             _ => ahead.push(value),
         }
     }
+}
+
+/// `context.objects` or `context.tables`.
+fn is_names(node: &Value) -> bool {
+    let Some(access) = node.get(".") else { return false };
+    let attribute = access.get("attr").and_then(Value::as_str);
+    access.get("left").is_some_and(is_context) && matches!(attribute, Some("objects" | "tables"))
 }
 
 fn is_context(node: &Value) -> bool {

@@ -176,3 +176,38 @@ fn the_example_policy_loads() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/policies/example.cedar");
     Policies::load(&path).unwrap_or_else(|error| panic!("{error}"));
 }
+
+#[test]
+fn what_cedar_accepts_and_would_never_do_what_it_says_is_a_fault() {
+    let rules = r#"@id("equal") forbid (principal, action == Action::"read", resource)
+when { context.objects == ["hr.salaries"] };
+@id("subset") forbid (principal, action == Action::"read", resource)
+when { ["hr.salaries"].containsAll(context.tables) };
+@id("fine") forbid (principal, action == Action::"read", resource)
+when { context.objects.containsAll(["hr.salaries"]) || ["a"].containsAny(context.tables) };
+@id("ask-for-audit") @hold @approvers("dba") permit (principal, action == Action::"audit", resource);"#;
+    insta::assert_snapshot!(faults_of(rules));
+}
+
+#[test]
+fn a_pipe_instead_of_a_file_is_a_fault_and_no_wait() {
+    assert_eq!(
+        load_error(Path::new("/dev/null")).to_string(),
+        "/dev/null: is neither a file nor a directory"
+    );
+}
+
+#[test]
+fn the_version_of_a_rule_changes_with_its_text_and_with_nothing_else() {
+    let one = load(r#"@id("a") permit (principal, action == Action::"read", resource);"#).unwrap();
+    let two = load(
+        r#"@id("b") permit (principal, action == Action::"write", resource);
+           @id("a") permit (principal, action == Action::"read", resource);"#,
+    )
+    .unwrap();
+    let three = load(r#"@id("a") @hold @approvers("x") permit (principal, action == Action::"read", resource);"#);
+    assert_eq!(one.rule_version("a"), two.rule_version("a"));
+    assert_ne!(one.rule_version("a"), three.unwrap().rule_version("a"));
+    assert_ne!(one.version(), two.version());
+    assert_eq!(one.rule_version("b"), None);
+}
