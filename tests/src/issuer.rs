@@ -178,7 +178,8 @@ impl Issuer {
         self.sign_with_header(Map::new(), payload, signing)
     }
 
-    /// Signs any payload under any header: what stands in `header` replaces the usual members.
+    /// Signs any payload under any header: what stands in `header` replaces the usual members, and null leaves one
+    /// out.
     pub fn sign_with_header(
         &self,
         header: Map<String, Value>,

@@ -121,6 +121,7 @@ pub(super) fn token(
         ("kid".to_owned(), Value::from(key.id.as_str())),
     ]);
     full.extend(header);
+    full.retain(|_, value| !value.is_null());
     let message = format!("{}.{}", encoded(&full), encoded(payload));
     let signature = match signing {
         Signing::Rs256 | Signing::Es256 => key.sign(message.as_bytes()),

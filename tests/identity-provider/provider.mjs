@@ -1,0 +1,93 @@
+// A certified OpenID provider on a free loopback port, for the tests. It prints its URL once it listens.
+//
+// Anyone signs in with any name and password; the groups are those of `people`. A client for each signature
+// algorithm asks for ID tokens; `etl-<algorithm>` are programs that ask for access tokens.
+
+import { createServer } from 'node:http';
+import { generateKeyPairSync } from 'node:crypto';
+import { Provider } from 'oidc-provider';
+
+const people = {
+  alice: { name: 'Alice Example', groups: ['engineering'] },
+  bob: { name: 'Bob Example', groups: ['dba', 'engineering'] },
+};
+const algorithms = ['RS256', 'PS256', 'ES256', 'ES384', 'EdDSA'];
+const audience = 'countersign';
+
+function key(alg, type, options, kid = alg) {
+  const { privateKey } = generateKeyPairSync(type, options);
+  return { ...privateKey.export({ format: 'jwk' }), kid, use: 'sig', alg };
+}
+
+function web(alg) {
+  return {
+    client_id: `web-${alg}`,
+    client_secret: 'web-secret',
+    application_type: 'native',
+    redirect_uris: ['http://127.0.0.1/callback'],
+    grant_types: ['authorization_code'],
+    id_token_signed_response_alg: alg,
+  };
+}
+
+function etl(alg) {
+  return {
+    client_id: `etl-${alg}`,
+    client_secret: 'etl-secret',
+    grant_types: ['client_credentials'],
+    response_types: [],
+    redirect_uris: [],
+  };
+}
+
+const configuration = {
+  clients: [...algorithms.map(web), ...algorithms.map(etl)],
+  jwks: {
+    keys: [
+      key('RS256', 'rsa', { modulusLength: 2048 }),
+      key('PS256', 'rsa', { modulusLength: 2048 }),
+      key('ES256', 'ec', { namedCurve: 'P-256' }),
+      key('ES384', 'ec', { namedCurve: 'P-384' }),
+      key('EdDSA', 'ed25519', {}),
+    ],
+  },
+  enabledJWA: { idTokenSigningAlgValues: algorithms },
+  cookies: { keys: ['for tests only'] },
+  conformIdTokenClaims: false,
+  claims: { openid: ['sub', 'groups', 'preferred_username', 'name', 'email', 'email_verified'] },
+  findAccount: (_ctx, id) => ({
+    accountId: id,
+    claims: () => ({
+      sub: id,
+      preferred_username: id,
+      email: `${id}@example.com`,
+      email_verified: true,
+      groups: [],
+      ...people[id],
+    }),
+  }),
+  features: {
+    clientCredentials: { enabled: true },
+    devInteractions: { enabled: true },
+    resourceIndicators: {
+      enabled: true,
+      getResourceServerInfo: (_ctx, resource, client) => ({
+        scope: '',
+        audience: resource === 'urn:countersign' ? audience : 'something-else',
+        accessTokenFormat: 'jwt',
+        jwt: { sign: { alg: client.clientId.replace('etl-', '') } },
+      }),
+    },
+  },
+  extraTokenClaims: () => ({ groups: ['batch'] }),
+};
+
+const server = createServer();
+server.listen(0, '127.0.0.1', () => {
+  const issuer = `http://127.0.0.1:${server.address().port}`;
+  const provider = new Provider(issuer, configuration);
+  server.on('request', provider.callback());
+  console.log(issuer);
+});
+// The test holds the other end of standard input: when it is gone, so is this.
+process.stdin.on('end', () => process.exit(0)).resume();
