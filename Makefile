@@ -3,7 +3,7 @@
 CARGO ?= cargo
 DEMO_ARGS := $(if $(AUTO),--auto,)
 
-.PHONY: help demo test figures packages-demo packages-test
+.PHONY: help demo test figures packages-demo packages-test identity-provider
 
 help:
 	@echo "make demo          builds everything and starts a play ground; prints what to type"
@@ -15,7 +15,7 @@ demo: packages-demo
 	$(CARGO) build -p countersign-gateway -p countersign-tests --bins
 	target/debug/demo $(DEMO_ARGS)
 
-test: packages-test
+test: packages-test identity-provider
 	$(CARGO) build --workspace
 	$(CARGO) test --workspace
 
@@ -28,3 +28,7 @@ packages-demo:
 
 packages-test:
 	@tests/install-packages.sh test
+
+# The certified OpenID provider of the tests, with a Node.js that is new enough for it.
+identity-provider: packages-test
+	cd tests/identity-provider && npm ci --ignore-scripts --no-audit --no-fund

@@ -10,6 +10,7 @@ use countersign_infra::identity::oidc::{self, TokenError, Verifier};
 use reqwest::header::{COOKIE, LOCATION, SET_COOKIE};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -35,10 +36,13 @@ impl Provider {
         let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("identity-provider");
         ensure!(
             directory.join("node_modules/oidc-provider").is_dir(),
-            "the OpenID provider is not installed: run `make test`, or `npm ci` in {}",
+            "the OpenID provider is not installed: run `make identity-provider`, or `npm ci` in {}",
             directory.display()
         );
-        let mut process = Command::new("node")
+        // Brought by the packages where Debian's own is too old for the provider.
+        let brought = directory.join("node_modules/.bin/node");
+        let node = if brought.exists() { brought.as_os_str() } else { OsStr::new("node") };
+        let mut process = Command::new(node)
             .arg("provider.mjs")
             .current_dir(&directory)
             .stdin(Stdio::piped())
