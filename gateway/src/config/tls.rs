@@ -114,15 +114,16 @@ impl Pair {
             return Err(TlsError::NoCertificate(tls.certificate.clone()));
         }
         let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(|_| TlsError::NoKey(tls.key.clone()))?;
-        CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()).map_err(|error| match error {
-            rustls::Error::InconsistentKeys(_) => TlsError::Mismatch {
-                certificate: tls.certificate.clone(),
-                key: tls.key.clone(),
-            },
-            source => TlsError::Unusable {
-                certificate: tls.certificate.clone(),
-                source,
-            },
+        CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()).map_err(|source| {
+            let certificate = tls.certificate.clone();
+            if matches!(source, rustls::Error::InconsistentKeys(_)) {
+                TlsError::Mismatch {
+                    certificate,
+                    key: tls.key.clone(),
+                }
+            } else {
+                TlsError::Unusable { certificate, source }
+            }
         })
     }
 }

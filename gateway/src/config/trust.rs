@@ -8,7 +8,7 @@ use countersign_infra::identity::oidc;
 pub enum TrustError {
     #[error("the CA of issuer {url}: {source}")]
     Ca {
-        url: url::Url,
+        url: String,
         #[source]
         source: ReferenceError,
     },
@@ -43,7 +43,7 @@ impl Issuer {
             clock_skew_seconds: self.clock_skew_seconds,
             algorithms: self.algorithms.clone(),
             ca_pem: ca.map_err(|source| TrustError::Ca {
-                url: self.url.clone(),
+                url: self.url.to_string(),
                 source,
             })?,
         })

@@ -143,14 +143,7 @@ impl Walk<'_> {
         }
     }
 
-    fn tables(
-        &mut self,
-        field: &Field,
-        tables: &[(&dyn TableLike, Option<Range<usize>>)],
-        fields: &[Field],
-        line: Option<usize>,
-        at: &Position,
-    ) {
+    fn tables(&mut self, field: &Field, tables: &[Entry<'_>], fields: &[Field], line: Option<usize>, at: &Position) {
         if tables.is_empty() {
             self.problem(line, lacking(field, at));
         }
@@ -215,8 +208,11 @@ impl Walk<'_> {
     }
 }
 
+/// One of the tables of a list, and where it stands.
+type Entry<'a> = (&'a dyn TableLike, Option<Range<usize>>);
+
 /// The entries of `[[key]]`, or of `key = [{ .. }]`.
-fn tables(item: &Item) -> Option<Vec<(&dyn TableLike, Option<Range<usize>>)>> {
+fn tables(item: &Item) -> Option<Vec<Entry<'_>>> {
     if let Some(list) = item.as_array_of_tables() {
         return Some(
             list.iter()
@@ -224,11 +220,9 @@ fn tables(item: &Item) -> Option<Vec<(&dyn TableLike, Option<Range<usize>>)>> {
                 .collect(),
         );
     }
-    let entry = |value| match value {
-        &Value::InlineTable(ref table) => Some((table as &dyn TableLike, table.span())),
-        _ => None,
-    };
-    item.as_array()?.iter().map(entry).collect()
+    let list = item.as_array().filter(|list| list.iter().all(Value::is_inline_table))?;
+    let tables = list.iter().filter_map(Value::as_inline_table);
+    Some(tables.map(|table| (table as &dyn TableLike, table.span())).collect())
 }
 
 fn nearest<'a>(name: &str, fields: &'a [Field]) -> Option<&'a Field> {

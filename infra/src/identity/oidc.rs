@@ -76,9 +76,9 @@ impl Issuer {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IssuerError {
     #[error("issuer {url}: {reason}")]
-    Unusable { url: Url, reason: String },
+    Unusable { url: String, reason: String },
     #[error("issuer {0} is there twice")]
-    Twice(Url),
+    Twice(String),
 }
 
 /// Why a token was refused. Safe to show: holds no part of the token but the short claims it is about.
@@ -115,7 +115,7 @@ impl Verifier {
         let mut trusted: Vec<Trusted> = Vec::with_capacity(issuers.len());
         for issuer in issuers {
             if trusted.iter().any(|other| other.issuer.url == issuer.url) {
-                return Err(IssuerError::Twice(issuer.url));
+                return Err(IssuerError::Twice(issuer.url.to_string()));
             }
             trusted.push(Trusted::new(issuer)?);
         }
@@ -152,7 +152,7 @@ impl Verifier {
 impl Trusted {
     fn new(issuer: Issuer) -> Result<Self, IssuerError> {
         let unusable = |reason: String| IssuerError::Unusable {
-            url: issuer.url.clone(),
+            url: issuer.url.to_string(),
             reason,
         };
         check(&issuer).map_err(unusable)?;
@@ -164,7 +164,7 @@ impl Trusted {
         let algorithms = algorithms.map_err(unusable)?;
         let issuer = Arc::new(issuer);
         let keys = Keys::new(Arc::clone(&issuer)).map_err(|reason| IssuerError::Unusable {
-            url: issuer.url.clone(),
+            url: issuer.url.to_string(),
             reason,
         })?;
         Ok(Self {

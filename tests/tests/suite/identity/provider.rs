@@ -41,7 +41,11 @@ impl Provider {
         );
         // Brought by the packages where Debian's own is too old for the provider.
         let brought = directory.join("node_modules/.bin/node");
-        let node = if brought.exists() { brought.as_os_str() } else { OsStr::new("node") };
+        let node = if brought.exists() {
+            brought.as_os_str()
+        } else {
+            OsStr::new("node")
+        };
         let mut process = Command::new(node)
             .arg("provider.mjs")
             .current_dir(&directory)
