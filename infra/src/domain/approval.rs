@@ -26,6 +26,11 @@ mod rejected;
 mod verify;
 mod vote;
 
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;
+
 pub use change::{Change, NewApproval};
 pub use rejected::{Invalid, Rejected};
 pub use verify::Decision;

@@ -5,11 +5,13 @@ use super::access_request::Place;
 use super::approval::{Outcome, Terms};
 use super::effect::Effects;
 use super::id::{ApprovalId, Digest, SessionId};
-use super::identity::{Person, PersonKey};
+use super::identity::PersonKey;
 use super::session::SessionHeader;
-use chrono::SubsecRound;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+
+mod chain;
+
+pub use chain::{Broken, Chain, verify_chain};
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -202,154 +204,4 @@ impl Happening {
             | Self::SignInRefused { .. } => None,
         }
     }
-}
-
-/// One session's chain of events, as its only writer holds it.
-///
-/// An event that could not be written is written again as it is, before anything else: the chain has moved on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Chain {
-    session: SessionId,
-    gateway: String,
-    person: Option<PersonKey>,
-    person_name: Option<String>,
-    target: Option<String>,
-    seq: u64,
-    previous: Digest,
-}
-
-impl Chain {
-    /// Starts a session's chain. Its first event has number 0 and [`Digest::ZERO`] before it.
-    pub fn new(
-        session: SessionId,
-        gateway: impl Into<String>,
-        person: Option<&Person>,
-        target: Option<String>,
-    ) -> Self {
-        Self {
-            session,
-            gateway: gateway.into(),
-            person: person.map(|person| person.key.clone()),
-            person_name: person.map(|person| person.name.clone()),
-            target,
-            seq: 0,
-            previous: Digest::ZERO,
-        }
-    }
-
-    /// Goes on after the last event that the journal has.
-    pub fn resume(last: &Event) -> Self {
-        Self {
-            session: last.session,
-            gateway: last.gateway.clone(),
-            person: last.person.clone(),
-            person_name: last.person_name.clone(),
-            target: last.target.clone(),
-            seq: last.seq.saturating_add(1),
-            previous: last.hash,
-        }
-    }
-
-    /// Makes the next event. Its time is kept to the microsecond.
-    pub fn next(&mut self, now: Timestamp, what: Happening) -> Event {
-        let mut event = Event {
-            session: self.session,
-            seq: self.seq,
-            at: now.trunc_subsecs(6),
-            gateway: self.gateway.clone(),
-            person: self.person.clone(),
-            person_name: self.person_name.clone(),
-            target: self.target.clone(),
-            what,
-            previous: self.previous,
-            hash: Digest::ZERO,
-        };
-        event.hash = event.computed_hash();
-        self.seq = self.seq.saturating_add(1);
-        self.previous = event.hash;
-        event
-    }
-}
-
-impl Event {
-    /// The hash that the event should carry: SHA-256 of its canonical JSON without `hash`.
-    ///
-    /// Canonical: object keys sorted by their bytes at every depth, no blanks, strings and numbers as `serde_json`
-    /// writes them. Values survive being stored as JSON and read back: numbers are integers, times are written
-    /// with as many digits as they have.
-    pub fn computed_hash(&self) -> Digest {
-        // An event that has no JSON form gets a hash that no check accepts.
-        let Ok(serde_json::Value::Object(mut fields)) = serde_json::to_value(self) else {
-            return Digest::ZERO;
-        };
-        fields.remove("hash");
-        let mut text = String::from("countersign event/1\n");
-        write_canonical(&serde_json::Value::Object(fields), &mut text);
-        Digest::of(text.as_bytes())
-    }
-}
-
-fn write_canonical(value: &serde_json::Value, text: &mut String) {
-    use serde_json::Value;
-    match value {
-        Value::Object(fields) => {
-            let sorted: BTreeMap<&String, &Value> = fields.iter().collect();
-            write_all(text, ('{', '}'), sorted, |text, (key, value)| {
-                text.push_str(&Value::from(key.as_str()).to_string());
-                text.push(':');
-                write_canonical(value, text);
-            });
-        }
-        Value::Array(items) => write_all(text, ('[', ']'), items, |text, item| write_canonical(item, text)),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => text.push_str(&value.to_string()),
-    }
-}
-
-fn write_all<T>(
-    text: &mut String,
-    (open, close): (char, char),
-    items: impl IntoIterator<Item = T>,
-    write: impl Fn(&mut String, T),
-) {
-    text.push(open);
-    for (index, item) in items.into_iter().enumerate() {
-        if index > 0 {
-            text.push(',');
-        }
-        write(text, item);
-    }
-    text.push(close);
-}
-
-/// Where a session's chain of events breaks, and how.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("event {seq} of the session: {why}")]
-pub struct Broken {
-    pub seq: u64,
-    pub why: String,
-}
-
-/// Checks a session's events from its first one on: numbers without a gap, one session, each hash, each link.
-///
-/// A tail that was cut off does not show here: the last event says whether the session ended, and the recording's
-/// signed manifest how far it went.
-pub fn verify_chain(events: &[Event]) -> Result<(), Broken> {
-    let mut previous = Digest::ZERO;
-    for (expected, event) in (0u64..).zip(events) {
-        let broken = |why: String| Err(Broken { seq: expected, why });
-        if event.seq != expected {
-            return broken(format!("it is missing, event {} stands in its place", event.seq));
-        }
-        if events.first().is_some_and(|first| first.session != event.session) {
-            return broken(format!("it belongs to session {}", event.session));
-        }
-        if event.hash == Digest::ZERO || event.hash != event.computed_hash() {
-            return broken("it was changed after it was written (its hash differs)".to_owned());
-        }
-        if event.previous != previous {
-            return broken("it does not follow the event before it".to_owned());
-        }
-        previous = event.hash;
-    }
-    Ok(())
 }

