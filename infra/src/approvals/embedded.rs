@@ -5,7 +5,7 @@ use crate::domain::Timestamp;
 use crate::domain::approval::Approval;
 use crate::domain::id::ApprovalId;
 pub use crate::embedded::EmbeddedStore;
-use crate::embedded::{Trouble, Work};
+use crate::embedded::{Trouble, Work, text};
 use async_trait::async_trait;
 use chrono::NaiveDateTime;
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -98,11 +98,11 @@ impl Stored {
 
     fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
-            id: row.get(0)?,
+            id: text(row, 0)?,
             version: row.get(1)?,
-            state: row.get(2)?,
+            state: text(row, 2)?,
             lease_until: row.get(3)?,
-            record: row.get(4)?,
+            record: text(row, 4)?,
         })
     }
 

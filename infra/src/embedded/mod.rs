@@ -3,13 +3,16 @@
 //! One thread writes and commits what arrives together; two threads read. No call runs SQLite on a tokio worker,
 //! and every call ends within [`CALL_SECONDS_MAX`]: a file that is locked, full or gone is `Unavailable`.
 
-use rusqlite::Connection;
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, Row};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 mod reader;
 mod schema;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub use schema::OpenError;
@@ -135,5 +138,20 @@ impl Trouble {
 
     fn ended() -> Self {
         Self("the store's thread has ended: restart this program".to_owned())
+    }
+}
+
+/// Reads a text of a row. Bytes that are no UTF-8 become a text that equals nothing that was ever written.
+pub(crate) fn text(row: &Row<'_>, column: usize) -> rusqlite::Result<String> {
+    let bytes = row.get_ref(column)?.as_bytes()?;
+    let damaged = |_| format!("\u{fffd} not UTF-8: {}", hex::encode(bytes));
+    Ok(std::str::from_utf8(bytes).map_or_else(damaged, str::to_owned))
+}
+
+pub(crate) fn text_or_null(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<String>> {
+    if matches!(row.get_ref(column)?, ValueRef::Null) {
+        Ok(None)
+    } else {
+        text(row, column).map(Some)
     }
 }

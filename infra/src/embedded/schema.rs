@@ -90,14 +90,18 @@ fn open_with(path: &Path, steps: &[&str]) -> Result<Connection, OpenError> {
         source,
     };
     make_private(path).map_err(|error| failed(error.into()))?;
-    let mut connection = connect(path).map_err(|error| failed(error.into()))?;
+    let foreign = |why: String| OpenError::Foreign {
+        path: path.display().to_string(),
+        why,
+    };
+    let mut connection = connect(path).map_err(|error| match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase) => foreign("it is no SQLite file".to_owned()),
+        _ => failed(error.into()),
+    })?;
     let version = |connection: &Connection| match found_version(connection, steps.len()) {
         Ok(Found::Version(version)) => Ok(version),
         Ok(Found::Newer(found)) => Err(newer(path, found, steps)),
-        Ok(Found::Foreign(why)) => Err(OpenError::Foreign {
-            path: path.display().to_string(),
-            why,
-        }),
+        Ok(Found::Foreign(why)) => Err(foreign(why)),
         Err(error) => Err(failed(error.into())),
     };
     // Looked at before anything of the file is changed, and again under the lock: two programs may start at once.
@@ -120,12 +124,7 @@ enum Found {
 }
 
 fn found_version(connection: &Connection, known: usize) -> rusqlite::Result<Found> {
-    let tables = match connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0)) {
-        Err(error) if error.sqlite_error_code() == Some(ErrorCode::NotADatabase) => {
-            return Ok(Found::Foreign("it is no SQLite file".to_owned()));
-        }
-        tables => tables?,
-    };
+    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     if tables == 0 {
         return Ok(Found::Version(0));
     }
@@ -204,4 +203,116 @@ fn make_private(path: &Path) -> std::io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options.open(path).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{APPROVALS, OpenError, STEPS, open, open_with};
+    use rusqlite::Connection;
+    use std::path::{Path, PathBuf};
+
+    fn place() -> (tempfile::TempDir, PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("store.db");
+        (directory, path)
+    }
+
+    fn schema(connection: &Connection) -> Vec<String> {
+        let mut select = connection
+            .prepare("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name")
+            .unwrap();
+        select
+            .query_map([], |row| row.get(0))
+            .unwrap()
+            .map(Result::unwrap)
+            .collect()
+    }
+
+    #[test]
+    fn an_older_file_is_brought_up_to_date_and_keeps_its_rows() {
+        let (_directory, path) = place();
+        let old = open_with(&path, &[APPROVALS]).unwrap();
+        old.execute("INSERT INTO feed VALUES ('gateway-1', 'K7Q2M4XA')", [])
+            .unwrap();
+        drop(old);
+        let new = open(&path).unwrap();
+        assert_eq!(
+            new.query_row("SELECT approval FROM feed", [], |row| row.get::<_, String>(0))
+                .unwrap(),
+            "K7Q2M4XA"
+        );
+        let (_directory, path) = place();
+        assert_eq!(schema(&new), schema(&open(&path).unwrap()));
+    }
+
+    #[test]
+    fn a_file_of_a_newer_version_is_refused_and_left_as_it_is() {
+        let (_directory, path) = place();
+        let newer = [STEPS[0], STEPS[1], "CREATE TABLE later (x INTEGER) STRICT;"];
+        drop(open_with(&path, &newer).unwrap());
+        check_refused(
+            &path,
+            "was written by a newer version (its schema is 3, this program knows 2)",
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_no_store_is_refused_and_left_as_it_is() {
+        let (_directory, path) = place();
+        std::fs::write(&path, "Dear diary, today I was no database. ".repeat(100)).unwrap();
+        check_refused(&path, "is not a Countersign store: it is no SQLite file");
+        let (_directory, path) = place();
+        Connection::open(&path)
+            .unwrap()
+            .execute_batch("CREATE TABLE diary (day TEXT)")
+            .unwrap();
+        check_refused(
+            &path,
+            "is not a Countersign store: it holds the tables of another program",
+        );
+    }
+
+    fn check_refused(path: &Path, expected: &str) {
+        let before = std::fs::read(path).unwrap();
+        let told = open(path).unwrap_err().to_string();
+        assert!(told.contains(expected), "{told}");
+        assert_eq!(std::fs::read(path).unwrap(), before);
+    }
+
+    #[test]
+    fn a_place_that_cannot_be_written_is_told() {
+        let (directory, _) = place();
+        let refused = open(&directory.path().join("no/such/directory/store.db"));
+        assert!(matches!(refused, Err(OpenError::Unavailable { .. })));
+    }
+
+    #[test]
+    fn twenty_programs_may_make_the_file_at_once() {
+        let (_directory, path) = place();
+        let openers: Vec<_> = (0..20)
+            .map(|_| {
+                let path = path.clone();
+                std::thread::spawn(move || open(&path).map(drop))
+            })
+            .collect();
+        for opener in openers {
+            opener.join().unwrap().unwrap();
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn only_its_user_may_read_the_file() {
+        use std::os::unix::fs::PermissionsExt;
+        let (_directory, path) = place();
+        let connection = open(&path).unwrap();
+        for name in ["store.db", "store.db-wal", "store.db-shm"] {
+            let mode = std::fs::metadata(path.with_file_name(name))
+                .unwrap()
+                .permissions()
+                .mode();
+            assert_eq!(mode & 0o777, 0o600, "of {name}");
+        }
+        drop(connection);
+    }
 }

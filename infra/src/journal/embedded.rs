@@ -5,7 +5,7 @@ use crate::approvals::limit;
 use crate::domain::audit::{Event, Happening};
 use crate::domain::id::{ApprovalId, SessionId};
 pub use crate::embedded::EmbeddedStore;
-use crate::embedded::{Trouble, Work};
+use crate::embedded::{Trouble, Work, text, text_or_null};
 use async_trait::async_trait;
 use rusqlite::types::Value;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params, params_from_iter};
@@ -89,17 +89,17 @@ impl Stored {
 
     fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
-            session: row.get(0)?,
+            session: text(row, 0)?,
             seq: row.get(1)?,
             at: row.get(2)?,
-            event: row.get(3)?,
-            person: row.get(4)?,
-            subject: row.get(5)?,
-            email: row.get(6)?,
-            target: row.get(7)?,
-            approval: row.get(8)?,
-            words: row.get(9)?,
-            body: row.get(10)?,
+            event: text(row, 3)?,
+            person: text_or_null(row, 4)?,
+            subject: text_or_null(row, 5)?,
+            email: text_or_null(row, 6)?,
+            target: text_or_null(row, 7)?,
+            approval: text_or_null(row, 8)?,
+            words: text(row, 9)?,
+            body: text(row, 10)?,
         })
     }
 
