@@ -1,8 +1,17 @@
 //! What a string of SQL statements would do, by PostgreSQL's own parser.
 
 mod analyst;
+mod catalog;
+mod ddl;
+mod dml;
+mod expr;
+mod functions;
+mod node;
 mod parse;
 mod resolve;
+mod select;
+mod utility;
+mod walk;
 
 pub use analyst::{Analyst, AnalystError};
 pub use parse::{Limits, analyse};
@@ -36,10 +45,12 @@ pub enum Role {
     },
     /// EXECUTE name, also inside EXPLAIN and CREATE TABLE AS: its effects are those of what the name stands for.
     /// `plan_only`: EXPLAIN without ANALYZE, which plans the statement and evaluates only the arguments.
-    /// See [`StatementFacts::resolved`].
+    /// `own`: what the statement does beside that (its arguments are evaluated, CREATE TABLE AS makes a table).
+    /// The effects are `own` and `unknown` until [`StatementFacts::resolved`] knows better.
     Execute {
         name: String,
         plan_only: bool,
+        own: Effects,
     },
     /// DEALLOCATE; none means ALL.
     Deallocate {

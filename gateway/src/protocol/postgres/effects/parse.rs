@@ -1,6 +1,6 @@
 //! From bytes to an analysis: text checks, both lexer modes, and the strictest of what they give.
 
-use super::{Analysis, Role, StatementFacts, Unparseable};
+use super::{Analysis, Role, StatementFacts, Unparseable, walk};
 use countersign_infra::domain::effect::EffectKind;
 use pg_query::ParserOptions;
 
@@ -61,20 +61,8 @@ fn text(sql: &[u8]) -> Result<&str, Unparseable> {
 
 fn read(text: &str, mode: ParserOptions) -> Result<Analysis, Unparseable> {
     let tree = pg_query::parse(text, mode).map_err(|error| refused(&error))?;
-    let statements = tree.protobuf.stmts.iter().map(|_| {
-        let mut effects = countersign_infra::domain::effect::Effects::default();
-        effects.add(EffectKind::Unknown);
-        StatementFacts {
-            effects,
-            role: Role::Plain,
-            has_where: false,
-            tables: Vec::new(),
-            changes_session: true,
-        }
-    });
-    Ok(Analysis {
-        statements: statements.collect(),
-    })
+    let statements = tree.protobuf.stmts.iter().map(walk::facts).collect::<Option<Vec<_>>>();
+    statements.map(|statements| Analysis { statements }).ok_or_else(too_deep)
 }
 
 fn refused(error: &pg_query::Error) -> Unparseable {
@@ -82,10 +70,14 @@ fn refused(error: &pg_query::Error) -> Unparseable {
     let message = text.strip_prefix("Invalid statement: ").unwrap_or(&text);
     let deep = ["stack depth limit exceeded", "nested too deeply", "memory exhausted"];
     if deep.iter().any(|sign| message.contains(sign)) {
-        return Unparseable::new("54001", "the statement is nested too deeply to be analysed")
-            .hint("Split the statement, or write it with fewer levels.");
+        return too_deep();
     }
     Unparseable::new("42601", message)
+}
+
+fn too_deep() -> Unparseable {
+    Unparseable::new("54001", "the statement is nested too deeply to be analysed")
+        .hint("Split the statement, or write it with fewer levels.")
 }
 
 /// The union of two readings of one text. Readings that differ in what the session must follow are `unknown` as well.

@@ -19,7 +19,10 @@ impl StatementFacts {
     #[must_use]
     pub fn resolved(&self, known: &impl Prepared) -> Self {
         match &self.role {
-            Role::Execute { name, plan_only } => self.with_body(name, known.statement(name).as_deref(), *plan_only),
+            Role::Execute { name, plan_only, own } => {
+                let facts = Self { effects: own.clone(), ..self.clone() };
+                facts.with_body(name, known.statement(name).as_deref(), *plan_only)
+            }
             Role::Fetch { name } => match known.cursor(name) {
                 Some(cursor) => self.with_body(name, Some(&cursor), false),
                 None => self.clone(),
