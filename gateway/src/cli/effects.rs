@@ -30,7 +30,9 @@ const LINE_BYTES_MAX: u64 = 256 << 20;
 
 /// Answers standard input line by line, in order, until its end. A line that cannot be read is answered with an error.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let limits = Limits { statement_bytes_max: args.statement_bytes_max };
+    let limits = Limits {
+        statement_bytes_max: args.statement_bytes_max,
+    };
     let answering = std::thread::Builder::new()
         .name("effects".to_owned())
         .stack_size(STACK_BYTES)
@@ -53,7 +55,11 @@ fn answer_all(mut input: impl BufRead, mut output: impl Write, limits: Limits) -
         }
         let answer = match serde_json::from_slice::<Line>(&line) {
             Ok(line) => line.answer(limits),
-            Err(fault) => Answer { id: Value::Null, effects: None, error: Some(format!("not a line of input: {fault}")) },
+            Err(fault) => Answer {
+                id: Value::Null,
+                effects: None,
+                error: Some(format!("not a line of input: {fault}")),
+            },
         };
         serde_json::to_writer(&mut output, &answer)?;
         output.write_all(b"\n")?;
@@ -93,8 +99,16 @@ struct Effect {
 impl Line {
     fn answer(self, limits: Limits) -> Answer {
         match self.effects(limits) {
-            Ok(effects) => Answer { id: self.id, effects: Some(listed(&effects)), error: None },
-            Err(refused) => Answer { id: self.id, effects: None, error: Some(refused.to_string()) },
+            Ok(effects) => Answer {
+                id: self.id,
+                effects: Some(listed(&effects)),
+                error: None,
+            },
+            Err(refused) => Answer {
+                id: self.id,
+                effects: None,
+                error: Some(refused.to_string()),
+            },
         }
     }
 
@@ -113,17 +127,22 @@ impl Line {
     fn text(&self) -> Result<Vec<u8>, Unparseable> {
         match (&self.sql, &self.sql_b64) {
             (Some(sql), None) => Ok(sql.clone().into_bytes()),
-            (None, Some(base64)) => {
-                STANDARD.decode(base64).map_err(|fault| Unparseable::new("22023", format!("sql_b64: {fault}")))
-            }
+            (None, Some(base64)) => STANDARD
+                .decode(base64)
+                .map_err(|fault| Unparseable::new("22023", format!("sql_b64: {fault}"))),
             (Some(_), Some(_)) | (None, None) => Err(Unparseable::new("22023", "give either sql or sql_b64")),
         }
     }
 
     /// A session whose encoding is not UTF-8 is ended by the gateway: bytes would mean something else to the server.
     fn encoding(&self) -> Result<(), Unparseable> {
-        let setting = self.settings.iter().find(|(name, _)| name.eq_ignore_ascii_case("client_encoding"));
-        let Some(encoding) = setting.and_then(|(_, value)| value.as_str()) else { return Ok(()) };
+        let setting = self
+            .settings
+            .iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case("client_encoding"));
+        let Some(encoding) = setting.and_then(|(_, value)| value.as_str()) else {
+            return Ok(());
+        };
         let plain = encoding.replace(['-', '_'], "").to_ascii_lowercase();
         if matches!(plain.as_str(), "utf8" | "unicode") {
             return Ok(());
@@ -134,7 +153,13 @@ impl Line {
 }
 
 fn listed(effects: &Effects) -> Vec<Effect> {
-    effects.iter().map(|(kind, objects)| Effect { kind: kind.as_str(), objects: objects.clone() }).collect()
+    effects
+        .iter()
+        .map(|(kind, objects)| Effect {
+            kind: kind.as_str(),
+            objects: objects.clone(),
+        })
+        .collect()
 }
 
 /// The prepared statements and cursors of a session of which only the text is known.

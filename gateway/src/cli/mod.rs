@@ -4,6 +4,7 @@ mod approvals;
 mod audit;
 mod check;
 mod client;
+mod effects;
 mod env;
 mod gateway;
 mod policy;
@@ -41,6 +42,7 @@ enum Command {
     Gateway(gateway::Args),
     Check(check::Args),
     Policy(policy::Args),
+    Effects(effects::Args),
     Approvals(approvals::Args),
     Audit(audit::Args),
     Sessions(sessions::Args),
@@ -71,6 +73,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Gateway(args) => gateway::run(args).await,
         Command::Check(args) => check::run(args).await,
         Command::Policy(args) => policy::run(args).await,
+        Command::Effects(args) => effects::run(&args),
         Command::Approvals(args) => approvals::run(args).await,
         Command::Audit(args) => audit::run(args).await,
         Command::Sessions(args) => sessions::run(args).await,

@@ -33,15 +33,23 @@ static FUNCTIONS: LazyLock<HashMap<&'static str, EffectKind>> = LazyLock::new(||
     functions
 });
 
-static TYPES: LazyLock<HashSet<&'static str>> =
-    LazyLock::new(|| lines(include_str!("names/types.txt")).flat_map(str::split_whitespace).collect());
+static TYPES: LazyLock<HashSet<&'static str>> = LazyLock::new(|| {
+    lines(include_str!("names/types.txt"))
+        .flat_map(str::split_whitespace)
+        .collect()
+});
 
-static OPERATORS: LazyLock<HashSet<&'static str>> =
-    LazyLock::new(|| lines(include_str!("names/operators.txt")).flat_map(str::split_whitespace).collect());
+static OPERATORS: LazyLock<HashSet<&'static str>> = LazyLock::new(|| {
+    lines(include_str!("names/operators.txt"))
+        .flat_map(str::split_whitespace)
+        .collect()
+});
 
 /// The first lines of a table say what it is and begin with "# ".
 fn lines(table: &'static str) -> impl Iterator<Item = &'static str> {
-    table.lines().filter(|line| !(line.starts_with("# ") && line.ends_with('.')))
+    table
+        .lines()
+        .filter(|line| !(line.starts_with("# ") && line.ends_with('.')))
 }
 
 #[cfg(test)]

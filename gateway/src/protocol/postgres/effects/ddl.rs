@@ -2,8 +2,8 @@
 //! a function's body, a default) is not run now; what it evaluates now (an index, a USING, a partition bound) is walked.
 
 use super::walk::{Walk, dotted, qualified};
-use countersign_infra::domain::effect::EffectKind::{Admin, Ddl, Privilege};
 use countersign_infra::domain::effect::EffectKind;
+use countersign_infra::domain::effect::EffectKind::{Admin, Ddl, Privilege};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{
     AlterDomainStmt, AlterObjectSchemaStmt, AlterOwnerStmt, AlterTableCmd, AlterTableStmt, AlterTableType, ColumnDef,
@@ -57,7 +57,11 @@ impl Walk {
 
     pub(super) fn create_schema(&mut self, create: &CreateSchemaStmt) {
         let owner = create.authrole.as_ref().map_or("", |role| role.rolename.as_str());
-        let name = if create.schemaname.is_empty() { owner } else { &create.schemaname };
+        let name = if create.schemaname.is_empty() {
+            owner
+        } else {
+            &create.schemaname
+        };
         self.about(&[Ddl], qualified("", name));
         if create.authrole.is_some() {
             self.effect(Privilege);
@@ -75,7 +79,11 @@ impl Walk {
 
     pub(super) fn alter_table(&mut self, alter: &AlterTableStmt) {
         self.defines(alter.relation.as_ref());
-        let table = alter.relation.as_ref().map(super::walk::relation_name).unwrap_or_default();
+        let table = alter
+            .relation
+            .as_ref()
+            .map(super::walk::relation_name)
+            .unwrap_or_default();
         for command in &alter.cmds {
             if let Some(NodeEnum::AlterTableCmd(command)) = &command.node {
                 self.alter_table_cmd(command, &table);

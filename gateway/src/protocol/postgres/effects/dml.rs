@@ -5,8 +5,8 @@ use super::{Role, walk};
 use countersign_infra::domain::effect::EffectKind;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{
-    AExpr, CmdType, CopyStmt, DeleteStmt, IndexElem, InferClause, InsertStmt, MergeMatchKind, MergeStmt, MergeWhenClause, Node,
-    OnConflictClause, RangeVar, ReturningClause, TruncateStmt, UpdateStmt,
+    AExpr, CmdType, CopyStmt, DeleteStmt, IndexElem, InferClause, InsertStmt, MergeMatchKind, MergeStmt,
+    MergeWhenClause, Node, OnConflictClause, RangeVar, ReturningClause, TruncateStmt, UpdateStmt,
 };
 
 impl Walk {
@@ -31,8 +31,20 @@ impl Walk {
     }
 
     fn on_conflict(&mut self, conflict: &OnConflictClause) {
-        let OnConflictClause { action: _, infer, target_list, where_clause, location: _ } = conflict;
-        if let Some(InferClause { index_elems, where_clause, conname: _, location: _ }) = infer.as_deref() {
+        let OnConflictClause {
+            action: _,
+            infer,
+            target_list,
+            where_clause,
+            location: _,
+        } = conflict;
+        if let Some(InferClause {
+            index_elems,
+            where_clause,
+            conname: _,
+            location: _,
+        }) = infer.as_deref()
+        {
             self.children(index_elems);
             self.child(where_clause.as_deref());
         }
@@ -41,7 +53,14 @@ impl Walk {
     }
 
     pub(super) fn update(&mut self, update: &UpdateStmt) {
-        let UpdateStmt { relation, target_list, where_clause, from_clause, returning_clause, with_clause } = update;
+        let UpdateStmt {
+            relation,
+            target_list,
+            where_clause,
+            from_clause,
+            returning_clause,
+            with_clause,
+        } = update;
         self.with(with_clause.as_ref());
         self.changes(relation.as_ref(), returning_clause.as_ref());
         self.children(target_list);
@@ -51,7 +70,13 @@ impl Walk {
     }
 
     pub(super) fn delete(&mut self, delete: &DeleteStmt) {
-        let DeleteStmt { relation, using_clause, where_clause, returning_clause, with_clause } = delete;
+        let DeleteStmt {
+            relation,
+            using_clause,
+            where_clause,
+            returning_clause,
+            with_clause,
+        } = delete;
         self.with(with_clause.as_ref());
         self.changes(relation.as_ref(), returning_clause.as_ref());
         self.children(using_clause);
@@ -60,8 +85,14 @@ impl Walk {
     }
 
     pub(super) fn merge(&mut self, merge: &MergeStmt) {
-        let MergeStmt { relation, source_relation, join_condition, merge_when_clauses, returning_clause, with_clause } =
-            merge;
+        let MergeStmt {
+            relation,
+            source_relation,
+            join_condition,
+            merge_when_clauses,
+            returning_clause,
+            with_clause,
+        } = merge;
         self.with(with_clause.as_ref());
         self.changes(relation.as_ref(), returning_clause.as_ref());
         self.child(source_relation.as_deref());
@@ -77,7 +108,14 @@ impl Walk {
     }
 
     pub(super) fn merge_when(&mut self, when: &MergeWhenClause) {
-        let MergeWhenClause { match_kind: _, command_type: _, r#override: _, condition, target_list, values } = when;
+        let MergeWhenClause {
+            match_kind: _,
+            command_type: _,
+            r#override: _,
+            condition,
+            target_list,
+            values,
+        } = when;
         self.child(condition.as_deref());
         self.children(target_list);
         self.children(values);
@@ -134,7 +172,16 @@ impl Walk {
     }
 
     pub(super) fn copy(&mut self, copy: &CopyStmt) {
-        let CopyStmt { relation, query, attlist: _, is_from, is_program, filename, options, where_clause } = copy;
+        let CopyStmt {
+            relation,
+            query,
+            attlist: _,
+            is_from,
+            is_program,
+            filename,
+            options,
+            where_clause,
+        } = copy;
         self.child(query.as_deref());
         self.child(where_clause.as_deref());
         self.children(options);
@@ -152,7 +199,10 @@ impl Walk {
 
 /// INSERT of what is not matched needs no WHERE; what the target has and the source has not is every other row.
 fn has_where(when: &MergeWhenClause, joined: bool) -> bool {
-    let changes = matches!(CmdType::try_from(when.command_type), Ok(CmdType::CmdUpdate | CmdType::CmdDelete));
+    let changes = matches!(
+        CmdType::try_from(when.command_type),
+        Ok(CmdType::CmdUpdate | CmdType::CmdDelete)
+    );
     let by_source = MergeMatchKind::try_from(when.match_kind) == Ok(MergeMatchKind::MergeWhenNotMatchedBySource);
     !changes || when.condition.as_deref().is_some_and(restricts) || (joined && !by_source)
 }
@@ -167,9 +217,7 @@ pub(super) fn restricts(condition: &Node) -> bool {
             Ok(BoolExprType::AndExpr | BoolExprType::NotExpr) => parts.args.iter().any(restricts),
             Ok(BoolExprType::Undefined) | Err(_) => false,
         },
-        Some(NodeEnum::AExpr(comparison)) => {
-            !is_same_column(comparison) && names_a_column(condition)
-        }
+        Some(NodeEnum::AExpr(comparison)) => !is_same_column(comparison) && names_a_column(condition),
         Some(NodeEnum::CurrentOfExpr(_)) => true,
         _other => names_a_column(condition),
     }

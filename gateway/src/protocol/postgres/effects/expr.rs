@@ -6,13 +6,21 @@ use countersign_infra::domain::effect::EffectKind;
 use pg_query::protobuf::{
     AExpr, AExprKind, AIndices, AIndirection, CaseExpr, CaseWhen, ColumnDef, JsonAggConstructor, JsonArrayAgg,
     JsonArrayConstructor, JsonArrayQueryConstructor, JsonBehavior, JsonFuncExpr, JsonKeyValue, JsonObjectAgg,
-    JsonObjectConstructor, JsonOutput, JsonParseExpr, JsonScalarExpr, JsonSerializeExpr, JsonValueExpr, Node, ResTarget,
-    SortBy, SubLink, TypeCast, TypeName, XmlExpr, XmlSerialize,
+    JsonObjectConstructor, JsonOutput, JsonParseExpr, JsonScalarExpr, JsonSerializeExpr, JsonValueExpr, Node,
+    ResTarget, SortBy, SubLink, TypeCast, TypeName, XmlExpr, XmlSerialize,
 };
 
 impl Walk {
     pub(super) fn a_expr(&mut self, expr: &AExpr) {
-        let AExpr { kind, name, lexpr, rexpr, location: _, rexpr_list_start: _, rexpr_list_end: _ } = expr;
+        let AExpr {
+            kind,
+            name,
+            lexpr,
+            rexpr,
+            location: _,
+            rexpr_list_start: _,
+            rexpr_list_end: _,
+        } = expr;
         // BETWEEN stands for >= and <= of pg_catalog's search, and its "name" is the keyword.
         let keyword = matches!(
             AExprKind::try_from(*kind),
@@ -37,7 +45,11 @@ impl Walk {
     }
 
     pub(super) fn type_cast(&mut self, cast: &TypeCast) {
-        let TypeCast { arg, type_name, location: _ } = cast;
+        let TypeCast {
+            arg,
+            type_name,
+            location: _,
+        } = cast;
         self.child(arg.as_deref());
         self.maybe_type(type_name.as_ref());
     }
@@ -79,7 +91,15 @@ impl Walk {
     }
 
     pub(super) fn sub_link(&mut self, link: &SubLink) {
-        let SubLink { xpr, sub_link_type: _, sub_link_id: _, testexpr, oper_name, subselect, location: _ } = link;
+        let SubLink {
+            xpr,
+            sub_link_type: _,
+            sub_link_id: _,
+            testexpr,
+            oper_name,
+            subselect,
+            location: _,
+        } = link;
         self.child(xpr.as_deref());
         self.operator(oper_name);
         self.child(testexpr.as_deref());
@@ -87,7 +107,15 @@ impl Walk {
     }
 
     pub(super) fn case(&mut self, case: &CaseExpr) {
-        let CaseExpr { xpr, casetype: _, casecollid: _, arg, args, defresult, location: _ } = case;
+        let CaseExpr {
+            xpr,
+            casetype: _,
+            casecollid: _,
+            arg,
+            args,
+            defresult,
+            location: _,
+        } = case;
         self.child(xpr.as_deref());
         self.child(arg.as_deref());
         self.children(args);
@@ -95,14 +123,23 @@ impl Walk {
     }
 
     pub(super) fn case_when(&mut self, when: &CaseWhen) {
-        let CaseWhen { xpr, expr, result, location: _ } = when;
+        let CaseWhen {
+            xpr,
+            expr,
+            result,
+            location: _,
+        } = when;
         self.child(xpr.as_deref());
         self.child(expr.as_deref());
         self.child(result.as_deref());
     }
 
     pub(super) fn indices(&mut self, indices: &AIndices) {
-        let AIndices { is_slice: _, lidx, uidx } = indices;
+        let AIndices {
+            is_slice: _,
+            lidx,
+            uidx,
+        } = indices;
         self.child(lidx.as_deref());
         self.child(uidx.as_deref());
     }
@@ -114,13 +151,24 @@ impl Walk {
     }
 
     pub(super) fn res_target(&mut self, target: &ResTarget) {
-        let ResTarget { name: _, indirection, val, location: _ } = target;
+        let ResTarget {
+            name: _,
+            indirection,
+            val,
+            location: _,
+        } = target;
         self.children(indirection);
         self.child(val.as_deref());
     }
 
     pub(super) fn sort_by(&mut self, sort: &SortBy) {
-        let SortBy { node, sortby_dir: _, sortby_nulls: _, use_op, location: _ } = sort;
+        let SortBy {
+            node,
+            sortby_dir: _,
+            sortby_nulls: _,
+            use_op,
+            location: _,
+        } = sort;
         self.operator(use_op);
         self.child(node.as_deref());
     }
@@ -137,20 +185,35 @@ impl Walk {
     }
 
     pub(super) fn json_value(&mut self, value: Option<&JsonValueExpr>) {
-        if let Some(JsonValueExpr { raw_expr, formatted_expr, format: _ }) = value {
+        if let Some(JsonValueExpr {
+            raw_expr,
+            formatted_expr,
+            format: _,
+        }) = value
+        {
             self.child(raw_expr.as_deref());
             self.child(formatted_expr.as_deref());
         }
     }
 
     pub(super) fn json_behavior(&mut self, behavior: Option<&JsonBehavior>) {
-        if let Some(JsonBehavior { btype: _, expr, coerce: _, location: _ }) = behavior {
+        if let Some(JsonBehavior {
+            btype: _,
+            expr,
+            coerce: _,
+            location: _,
+        }) = behavior
+        {
             self.child(expr.as_deref());
         }
     }
 
     pub(super) fn json_output(&mut self, output: Option<&JsonOutput>) {
-        if let Some(JsonOutput { type_name, returning: _ }) = output {
+        if let Some(JsonOutput {
+            type_name,
+            returning: _,
+        }) = output
+        {
             self.maybe_type(type_name.as_ref());
         }
     }
@@ -212,7 +275,16 @@ impl Walk {
     }
 
     pub(super) fn json_agg(&mut self, constructor: Option<&JsonAggConstructor>) {
-        let Some(JsonAggConstructor { output, agg_filter, agg_order, over, location: _ }) = constructor else { return };
+        let Some(JsonAggConstructor {
+            output,
+            agg_filter,
+            agg_order,
+            over,
+            location: _,
+        }) = constructor
+        else {
+            return;
+        };
         self.json_output(output.as_ref());
         self.child(agg_filter.as_deref());
         self.children(agg_order);

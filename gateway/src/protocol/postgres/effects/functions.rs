@@ -45,10 +45,16 @@ impl Walk {
             [.., "information_schema", function] if function.starts_with("_pg_") => EffectKind::Read,
             _ => EffectKind::Call,
         };
+        if let Some(relation) = exported(name, args) {
+            self.about(&[EffectKind::Read], relation);
+        }
         match kind {
             EffectKind::Read => {}
             EffectKind::Write if is_sequence_call(name) => {
-                let sequence = args.first().and_then(literal).map_or_else(|| dotted(name), str::to_owned);
+                let sequence = args
+                    .first()
+                    .and_then(literal)
+                    .map_or_else(|| dotted(name), str::to_owned);
                 self.object(EffectKind::Write, sequence);
             }
             EffectKind::Session
@@ -105,6 +111,15 @@ impl Walk {
         self.child(start_offset.as_deref());
         self.child(end_offset.as_deref());
     }
+}
+
+/// The relation that `table_to_xml` and its kin read, by the text that names it.
+fn exported(name: &[Node], args: &[Node]) -> Option<String> {
+    let function = parts(name).pop()?;
+    let whole = ["table_to_xml", "schema_to_xml", "database_to_xml"]
+        .iter()
+        .any(|family| function.starts_with(family));
+    whole.then(|| args.first().and_then(literal).unwrap_or_default().to_owned())
 }
 
 fn is_sequence_call(name: &[Node]) -> bool {

@@ -96,11 +96,15 @@ impl Walk {
             NodeEnum::ClusterStmt(x) => self.cluster(x),
             NodeEnum::DeallocateStmt(x) => {
                 self.effect(Session);
-                self.role = Role::Deallocate { name: (!x.isall).then(|| x.name.clone()) };
+                self.role = Role::Deallocate {
+                    name: (!x.isall).then(|| x.name.clone()),
+                };
             }
             NodeEnum::ClosePortalStmt(x) => {
                 self.effect(Session);
-                self.role = Role::Close { name: Some(x.portalname.clone()).filter(|name| !name.is_empty()) };
+                self.role = Role::Close {
+                    name: Some(x.portalname.clone()).filter(|name| !name.is_empty()),
+                };
             }
             NodeEnum::ConstraintsSetStmt(_) => {
                 self.effect(Session);
@@ -112,7 +116,9 @@ impl Walk {
             NodeEnum::DoStmt(_) => self.effect(Call),
             NodeEnum::LoadStmt(x) => self.about(&[Admin], x.filename.clone()),
             NodeEnum::CheckPointStmt(_) => self.effect(Admin),
-            NodeEnum::AlterSystemStmt(x) => self.about(&[Admin], x.setstmt.as_ref().map_or("", |set| set.name.as_str())),
+            NodeEnum::AlterSystemStmt(x) => {
+                self.about(&[Admin], x.setstmt.as_ref().map_or("", |set| set.name.as_str()))
+            }
             NodeEnum::CreateStmt(x) => self.create_table(x),
             NodeEnum::CreateForeignTableStmt(x) => self.create_foreign_table(x),
             NodeEnum::CreateSchemaStmt(x) => self.create_schema(x),
@@ -132,7 +138,10 @@ impl Walk {
             NodeEnum::AlterSeqStmt(x) => self.defines(x.sequence.as_ref()),
             NodeEnum::CompositeTypeStmt(x) => self.defines(x.typevar.as_ref()),
             NodeEnum::CreateFunctionStmt(x) => self.defines_name(&x.funcname),
-            NodeEnum::AlterFunctionStmt(x) => self.about(&[Ddl], x.func.as_ref().map(|func| dotted(&func.objname)).unwrap_or_default()),
+            NodeEnum::AlterFunctionStmt(x) => self.about(
+                &[Ddl],
+                x.func.as_ref().map(|func| dotted(&func.objname)).unwrap_or_default(),
+            ),
             NodeEnum::DefineStmt(x) => self.defines_name(&x.defnames),
             NodeEnum::CreateStatsStmt(x) => self.defines_name(&x.defnames),
             NodeEnum::AlterStatsStmt(x) => self.defines_name(&x.defnames),
@@ -146,8 +155,20 @@ impl Walk {
             NodeEnum::CreateOpClassStmt(x) => self.defines_name(&x.opclassname),
             NodeEnum::CreateOpFamilyStmt(x) => self.defines_name(&x.opfamilyname),
             NodeEnum::AlterOpFamilyStmt(x) => self.defines_name(&x.opfamilyname),
-            NodeEnum::AlterOperatorStmt(x) => self.about(&[Ddl], x.opername.as_ref().map(|name| dotted(&name.objname)).unwrap_or_default()),
-            NodeEnum::CreateCastStmt(x) => self.about(&[Ddl], x.targettype.as_ref().map(|name| dotted(&name.names)).unwrap_or_default()),
+            NodeEnum::AlterOperatorStmt(x) => self.about(
+                &[Ddl],
+                x.opername
+                    .as_ref()
+                    .map(|name| dotted(&name.objname))
+                    .unwrap_or_default(),
+            ),
+            NodeEnum::CreateCastStmt(x) => self.about(
+                &[Ddl],
+                x.targettype
+                    .as_ref()
+                    .map(|name| dotted(&name.names))
+                    .unwrap_or_default(),
+            ),
             NodeEnum::CreateTransformStmt(x) => self.about(&[Ddl], x.lang.clone()),
             NodeEnum::AlterTsdictionaryStmt(x) => self.defines_name(&x.dictname),
             NodeEnum::AlterTsconfigurationStmt(x) => self.defines_name(&x.cfgname),

@@ -62,7 +62,9 @@ fn text(sql: &[u8]) -> Result<&str, Unparseable> {
 fn read(text: &str, mode: ParserOptions) -> Result<Analysis, Unparseable> {
     let tree = pg_query::parse(text, mode).map_err(|error| refused(&error))?;
     let statements = tree.protobuf.stmts.iter().map(walk::facts).collect::<Option<Vec<_>>>();
-    statements.map(|statements| Analysis { statements }).ok_or_else(too_deep)
+    statements
+        .map(|statements| Analysis { statements })
+        .ok_or_else(too_deep)
 }
 
 fn refused(error: &pg_query::Error) -> Unparseable {

@@ -20,7 +20,10 @@ impl StatementFacts {
     pub fn resolved(&self, known: &impl Prepared) -> Self {
         match &self.role {
             Role::Execute { name, plan_only, own } => {
-                let facts = Self { effects: own.clone(), ..self.clone() };
+                let facts = Self {
+                    effects: own.clone(),
+                    ..self.clone()
+                };
                 facts.with_body(name, known.statement(name).as_deref(), *plan_only)
             }
             Role::Fetch { name } => match known.cursor(name) {

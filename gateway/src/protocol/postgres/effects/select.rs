@@ -4,8 +4,9 @@ use super::walk::{Walk, known_as, relation_name};
 use countersign_infra::domain::effect::EffectKind;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{
-    CommonTableExpr, CteCycleClause, IntoClause, JoinExpr, JsonTable, JsonTableColumn, JsonTablePathSpec, LockingClause,
-    Node, RangeFunction, RangeSubselect, RangeTableFunc, RangeTableFuncCol, RangeTableSample, RangeVar, SelectStmt,
+    CommonTableExpr, CteCycleClause, IntoClause, JoinExpr, JsonTable, JsonTableColumn, JsonTablePathSpec,
+    LockingClause, Node, RangeFunction, RangeSubselect, RangeTableFunc, RangeTableFuncCol, RangeTableSample, RangeVar,
+    SelectStmt,
 };
 
 impl Walk {
@@ -33,7 +34,15 @@ impl Walk {
             rarg,
         } = select;
         self.with(with_clause.as_ref());
-        for list in [distinct_clause, target_list, from_clause, group_clause, window_clause, values_lists, sort_clause] {
+        for list in [
+            distinct_clause,
+            target_list,
+            from_clause,
+            group_clause,
+            window_clause,
+            values_lists,
+            sort_clause,
+        ] {
             self.children(list);
         }
         for part in [where_clause, having_clause, limit_offset, limit_count] {
@@ -85,7 +94,12 @@ impl Walk {
 
     pub(super) fn common_table(&mut self, query: &CommonTableExpr) {
         self.child(query.ctequery.as_deref());
-        if let Some(CteCycleClause { cycle_mark_value, cycle_mark_default, .. }) = query.cycle_clause.as_deref() {
+        if let Some(CteCycleClause {
+            cycle_mark_value,
+            cycle_mark_default,
+            ..
+        }) = query.cycle_clause.as_deref()
+        {
             self.child(cycle_mark_value.as_deref());
             self.child(cycle_mark_default.as_deref());
         }
@@ -109,18 +123,37 @@ impl Walk {
     }
 
     pub(super) fn range_subselect(&mut self, range: &RangeSubselect) {
-        let RangeSubselect { lateral: _, subquery, alias: _ } = range;
+        let RangeSubselect {
+            lateral: _,
+            subquery,
+            alias: _,
+        } = range;
         self.child(subquery.as_deref());
     }
 
     pub(super) fn range_function(&mut self, range: &RangeFunction) {
-        let RangeFunction { lateral: _, ordinality: _, is_rowsfrom: _, functions, alias: _, coldeflist } = range;
+        let RangeFunction {
+            lateral: _,
+            ordinality: _,
+            is_rowsfrom: _,
+            functions,
+            alias: _,
+            coldeflist,
+        } = range;
         self.children(functions);
         self.children(coldeflist);
     }
 
     pub(super) fn range_table_func(&mut self, range: &RangeTableFunc) {
-        let RangeTableFunc { lateral: _, docexpr, rowexpr, namespaces, columns, alias: _, location: _ } = range;
+        let RangeTableFunc {
+            lateral: _,
+            docexpr,
+            rowexpr,
+            namespaces,
+            columns,
+            alias: _,
+            location: _,
+        } = range;
         self.child(docexpr.as_deref());
         self.child(rowexpr.as_deref());
         self.children(namespaces);
@@ -143,7 +176,13 @@ impl Walk {
     }
 
     pub(super) fn table_sample(&mut self, sample: &RangeTableSample) {
-        let RangeTableSample { relation, method, args, repeatable, location: _ } = sample;
+        let RangeTableSample {
+            relation,
+            method,
+            args,
+            repeatable,
+            location: _,
+        } = sample;
         self.child(relation.as_deref());
         match super::walk::parts(method).as_slice() {
             ["bernoulli" | "system"] | [.., "pg_catalog", "bernoulli" | "system"] => {}
@@ -154,7 +193,16 @@ impl Walk {
     }
 
     pub(super) fn json_table(&mut self, table: &JsonTable) {
-        let JsonTable { context_item, pathspec, passing, columns, on_error, alias: _, lateral: _, location: _ } = table;
+        let JsonTable {
+            context_item,
+            pathspec,
+            passing,
+            columns,
+            on_error,
+            alias: _,
+            lateral: _,
+            location: _,
+        } = table;
         self.json_value(context_item.as_deref());
         self.json_path(pathspec.as_deref());
         self.children(passing);
@@ -184,7 +232,13 @@ impl Walk {
     }
 
     pub(super) fn json_path(&mut self, path: Option<&JsonTablePathSpec>) {
-        if let Some(JsonTablePathSpec { string, name: _, location: _, name_location: _ }) = path {
+        if let Some(JsonTablePathSpec {
+            string,
+            name: _,
+            location: _,
+            name_location: _,
+        }) = path
+        {
             self.child(string.as_deref());
         }
     }

@@ -54,8 +54,15 @@ impl Walk {
     }
 
     fn role_of(&self, statement: &VariableSetStmt) -> Option<String> {
-        let is_role = ["role", "session_authorization"].iter().any(|name| statement.name.eq_ignore_ascii_case(name));
-        statement.args.first().filter(|_| is_role).and_then(super::functions::literal).map(str::to_owned)
+        let is_role = ["role", "session_authorization"]
+            .iter()
+            .any(|name| statement.name.eq_ignore_ascii_case(name));
+        statement
+            .args
+            .first()
+            .filter(|_| is_role)
+            .and_then(super::functions::literal)
+            .map(str::to_owned)
     }
 
     pub(super) fn discard(&mut self, statement: &DiscardStmt) {
@@ -74,34 +81,49 @@ impl Walk {
 
     pub(super) fn prepare(&mut self, statement: &PrepareStmt) {
         self.effect(EffectKind::Session);
-        let Some(mut body) = self.apart(statement.query.as_deref()) else { return };
+        let Some(mut body) = self.apart(statement.query.as_deref()) else {
+            return;
+        };
         // The types of the parameters convert what EXECUTE passes.
         let mut types = Self::new();
         types.children(&statement.argtypes);
         body.effects.merge(&types.effects);
         self.tables.extend(body.tables.iter().cloned());
-        self.role = Role::Prepare { name: statement.name.clone(), body: Arc::new(body) };
+        self.role = Role::Prepare {
+            name: statement.name.clone(),
+            body: Arc::new(body),
+        };
     }
 
     pub(super) fn execute(&mut self, statement: &ExecuteStmt, plan_only: bool) {
         self.children(&statement.params);
-        self.role = Role::Execute { name: statement.name.clone(), plan_only, own: Effects::default() };
+        self.role = Role::Execute {
+            name: statement.name.clone(),
+            plan_only,
+            own: Effects::default(),
+        };
     }
 
     pub(super) fn declare(&mut self, statement: &DeclareCursorStmt) {
         self.effect(EffectKind::Session);
         self.child(statement.query.as_deref());
-        self.role = Role::Declare { name: statement.portalname.clone() };
+        self.role = Role::Declare {
+            name: statement.portalname.clone(),
+        };
     }
 
     pub(super) fn fetch(&mut self, statement: &FetchStmt) {
         self.effect(EffectKind::Session);
-        self.role = Role::Fetch { name: statement.portalname.clone() };
+        self.role = Role::Fetch {
+            name: statement.portalname.clone(),
+        };
     }
 
     /// Without ANALYZE nothing of it runs but what the planner folds, and the arguments of EXECUTE.
     pub(super) fn explain(&mut self, statement: &ExplainStmt) {
-        let Some(query) = statement.query.as_deref() else { return self.effect(EffectKind::Unknown) };
+        let Some(query) = statement.query.as_deref() else {
+            return self.effect(EffectKind::Unknown);
+        };
         if analyzes(&statement.options) {
             self.child(Some(query));
             // EXPLAIN of DECLARE opens no cursor.
@@ -121,7 +143,13 @@ impl Walk {
     }
 
     pub(super) fn create_table_as(&mut self, statement: &CreateTableAsStmt) {
-        let CreateTableAsStmt { query, into, objtype, is_select_into: _, if_not_exists: _ } = statement;
+        let CreateTableAsStmt {
+            query,
+            into,
+            objtype,
+            is_select_into: _,
+            if_not_exists: _,
+        } = statement;
         let skips = into.as_deref().is_some_and(|into| into.skip_data);
         let is_view = ObjectType::try_from(*objtype) == Ok(ObjectType::ObjectMatview);
         self.effect(EffectKind::Ddl);

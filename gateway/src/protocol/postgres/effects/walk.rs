@@ -2,8 +2,8 @@
 
 use super::{Role, StatementFacts};
 use countersign_infra::domain::effect::{EffectKind, Effects};
-use pg_query::protobuf::{Alias, Node, RangeVar, RawStmt, WithClause};
 use pg_query::NodeEnum;
+use pg_query::protobuf::{Alias, Node, RangeVar, RawStmt, WithClause};
 use std::collections::BTreeSet;
 
 /// Deeper trees are refused. libpg_query hands out none of more than some 12,000 levels.
@@ -58,8 +58,17 @@ impl Walk {
         if self.effects.is_empty() {
             self.effects.add(EffectKind::Read);
         }
-        let turns = [EffectKind::Session, EffectKind::Privilege, EffectKind::Call, EffectKind::Admin, EffectKind::Unknown];
-        let ends_block = matches!(self.role, Role::Commit { .. } | Role::Rollback { .. } | Role::RollbackToSavepoint);
+        let turns = [
+            EffectKind::Session,
+            EffectKind::Privilege,
+            EffectKind::Call,
+            EffectKind::Admin,
+            EffectKind::Unknown,
+        ];
+        let ends_block = matches!(
+            self.role,
+            Role::Commit { .. } | Role::Rollback { .. } | Role::RollbackToSavepoint
+        );
         self.changes_session |= ends_block || turns.into_iter().any(|kind| self.effects.contains(kind));
         Some(StatementFacts {
             effects: self.effects,
@@ -140,7 +149,14 @@ impl Walk {
     /// Walks the WITH queries and keeps their names in scope until `leave`.
     pub(super) fn with(&mut self, with: Option<&WithClause>) {
         self.queries.push(Vec::new());
-        let Some(WithClause { ctes, recursive, location: _ }) = with else { return };
+        let Some(WithClause {
+            ctes,
+            recursive,
+            location: _,
+        }) = with
+        else {
+            return;
+        };
         let names = ctes.iter().map(|cte| match &cte.node {
             Some(NodeEnum::CommonTableExpr(query)) => query.ctename.clone(),
             _other => String::new(),
@@ -173,7 +189,10 @@ pub(super) fn relation_name(relation: &RangeVar) -> String {
 
 /// The name that other clauses know a relation by.
 pub(super) fn known_as(relation: &RangeVar) -> &str {
-    let alias = relation.alias.as_ref().map(|Alias { aliasname, .. }| aliasname.as_str());
+    let alias = relation
+        .alias
+        .as_ref()
+        .map(|Alias { aliasname, .. }| aliasname.as_str());
     alias.unwrap_or(&relation.relname)
 }
 
@@ -199,7 +218,11 @@ pub(super) fn parts(list: &[Node]) -> Vec<&str> {
 
 /// The text of a name node; none for any other node.
 pub(super) fn string(node: &Node) -> Option<&str> {
-    if let Some(NodeEnum::String(text)) = &node.node { Some(&text.sval) } else { None }
+    if let Some(NodeEnum::String(text)) = &node.node {
+        Some(&text.sval)
+    } else {
+        None
+    }
 }
 
 /// A dotted name as an object: its last two parts.
