@@ -41,9 +41,11 @@ impl Types {
     ];
 
     pub fn new() -> Result<Self, String> {
-        let parse = |name: &'static str| name.parse().map(|parsed| (name, parsed));
-        let types: Result<_, cedar_policy::ParseErrors> = Self::NAMES.into_iter().map(parse).collect();
-        Ok(Self(types.map_err(|error| error.to_string())?))
+        let parse = |name: &'static str| match name.parse() {
+            Ok(parsed) => Ok((name, parsed)),
+            Err(error) => Err(cedar_policy::ParseErrors::to_string(&error)),
+        };
+        Ok(Self(Self::NAMES.into_iter().map(parse).collect::<Result<_, _>>()?))
     }
 
     fn uid(&self, name: &'static str, id: &str) -> Result<EntityUid, Unaskable> {
