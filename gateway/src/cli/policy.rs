@@ -211,3 +211,6 @@ fn in_lines(answer: &Answer) -> String {
     }
     lines.iter().map(|line| format!("{}\n", escape(line))).collect()
 }
+
+#[cfg(test)]
+mod tests;

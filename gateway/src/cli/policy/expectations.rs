@@ -30,9 +30,9 @@ struct Case {
 }
 
 #[derive(Serialize)]
-struct Outcome {
+pub(super) struct Outcome {
     name: String,
-    ok: bool,
+    pub ok: bool,
     expected: VerdictName,
     expected_rules: Option<Vec<String>>,
     answer: Answer,
@@ -40,20 +40,23 @@ struct Outcome {
 
 /// Runs every case. The exit code is 1 when one came out otherwise than expected.
 pub(super) async fn run(file: &Path, ground: &Ground, json: bool) -> anyhow::Result<ExitCode> {
-    let mut outcomes = Vec::new();
-    for case in read(file)?.cases {
-        let answer = ground
-            .answer(&case.ask)
-            .await
-            .with_context(|| format!("case {:?}", case.name))?;
-        outcomes.push(Outcome::new(case, answer));
-    }
+    let outcomes = outcomes(file, ground).await?;
     if json {
         print_json(&outcomes)?;
     } else {
         print(&in_lines(&outcomes))?;
     }
     Ok(ExitCode::from(u8::from(outcomes.iter().any(|outcome| !outcome.ok))))
+}
+
+pub(super) async fn outcomes(file: &Path, ground: &Ground) -> anyhow::Result<Vec<Outcome>> {
+    let mut outcomes = Vec::new();
+    for case in read(file)?.cases {
+        let answer = ground.answer(&case.ask).await;
+        let answer = answer.with_context(|| format!("case {:?}", case.name))?;
+        outcomes.push(Outcome::new(case, answer));
+    }
+    Ok(outcomes)
 }
 
 fn read(file: &Path) -> anyhow::Result<File> {
@@ -91,7 +94,7 @@ impl Outcome {
         }
     }
 
-    fn in_words(&self) -> String {
+    pub fn in_words(&self) -> String {
         if self.ok {
             return format!("ok    {}", self.name);
         }

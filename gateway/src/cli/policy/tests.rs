@@ -13,7 +13,9 @@ struct Line {
 }
 
 fn example(file: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/policies").join(file)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../tests/policies")
+        .join(file)
 }
 
 fn ground() -> Ground {
@@ -28,7 +30,16 @@ fn test_of(line: &[&str]) -> Result<Test, clap::Error> {
     }
 }
 
-const ALICE: [&str; 8] = ["--as", "alice", "--groups", "engineering", "--target", "shop", "--tags", "production"];
+const ALICE: [&str; 8] = [
+    "--as",
+    "alice",
+    "--groups",
+    "engineering",
+    "--target",
+    "shop",
+    "--tags",
+    "production",
+];
 
 async fn answer_to(sql: &str) -> Answer {
     let test = test_of(&[&ALICE[..], &[sql]].concat()).unwrap();
@@ -54,7 +65,11 @@ async fn sql_that_is_not_understood_is_denied() {
     for sql in ["SELEKT 1", "SELECT 'a", deep.as_str()] {
         let answer = answer_to(sql).await;
         assert_eq!(answer.verdict, VerdictName::Deny);
-        assert!(answer.reasons[0].starts_with("the statement is not understood: "), "{:?}", answer.reasons);
+        assert!(
+            answer.reasons[0].starts_with("the statement is not understood: "),
+            "{:?}",
+            answer.reasons
+        );
     }
 }
 
@@ -62,17 +77,30 @@ async fn sql_that_is_not_understood_is_denied() {
 async fn an_execute_does_what_its_prepare_says_and_an_unknown_name_is_no_read() {
     let held = answer_to("PREPARE p AS DELETE FROM orders WHERE id = 7; EXECUTE p").await;
     assert_eq!(held.rules, ["writes-need-a-dba"]);
-    for sql in ["EXECUTE p", "PREPARE p AS SELECT 1; DEALLOCATE p; EXECUTE p", "PREPARE p AS SELECT 1; DISCARD ALL; EXECUTE p"] {
+    for sql in [
+        "EXECUTE p",
+        "PREPARE p AS SELECT 1; DEALLOCATE p; EXECUTE p",
+        "PREPARE p AS SELECT 1; DISCARD ALL; EXECUTE p",
+    ] {
         let answer = answer_to(sql).await;
         assert_ne!(answer.verdict, VerdictName::Allow, "{sql}");
     }
-    assert_eq!(answer_to("PREPARE p AS SELECT 1; EXECUTE p").await.verdict, VerdictName::Allow);
+    assert_eq!(
+        answer_to("PREPARE p AS SELECT 1; EXECUTE p").await.verdict,
+        VerdictName::Allow
+    );
 }
 
 #[tokio::test]
 async fn the_example_policy_answers_as_its_cases_say() {
-    let outcomes = expectations::outcomes(&example("example.toml"), &ground()).await.unwrap();
-    let wrong: Vec<_> = outcomes.iter().filter(|outcome| !outcome.ok).map(|outcome| outcome.in_words()).collect();
+    let outcomes = expectations::outcomes(&example("example.toml"), &ground())
+        .await
+        .unwrap();
+    let wrong: Vec<_> = outcomes
+        .iter()
+        .filter(|outcome| !outcome.ok)
+        .map(|outcome| outcome.in_words())
+        .collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(outcomes.len() > 10);
 }
@@ -88,9 +116,21 @@ verdict = "allow""#;
     std::fs::write(&file, case).unwrap();
     let outcomes = expectations::outcomes(&file, &ground()).await.unwrap();
     assert!(!outcomes[0].ok);
-    assert!(outcomes[0].in_words().starts_with("WRONG hoped for: expected allow , got deny [] for "), "{}", outcomes[0].in_words());
-    assert_eq!(expectations::run(&file, &ground(), true).await.unwrap(), ExitCode::from(1));
-    for (from, to, told) in [("verdict", "verdikt", "unknown field `verdikt`"), ("allow", "yes", "unknown variant `yes`")] {
+    assert!(
+        outcomes[0]
+            .in_words()
+            .starts_with("WRONG hoped for: expected allow , got deny [] for "),
+        "{}",
+        outcomes[0].in_words()
+    );
+    assert_eq!(
+        expectations::run(&file, &ground(), true).await.unwrap(),
+        ExitCode::from(1)
+    );
+    for (from, to, told) in [
+        ("verdict", "verdikt", "unknown field `verdikt`"),
+        ("allow", "yes", "unknown variant `yes`"),
+    ] {
         std::fs::write(&file, case.replace(from, to)).unwrap();
         let error = expectations::outcomes(&file, &ground()).await.err().unwrap();
         assert!(format!("{error:#}").contains(told), "{error:#}");
@@ -104,8 +144,14 @@ fn arguments_that_do_not_go_together_are_refused() {
         (&["--target", "shop", "SELECT 1"], "--as <PERSON>"),
         (&["--as", "alice", "--target", "shop"], "<SQL>"),
         (&["--tests", "x.toml", "SELECT 1"], "cannot be used with"),
-        (&["--as", "alice", "--target", "shop", "--client", "home", "SELECT 1"], "invalid value 'home'"),
-        (&["--as", "alice", "--target", "shop", "--at", "noon", "SELECT 1"], "invalid value 'noon'"),
+        (
+            &["--as", "alice", "--target", "shop", "--client", "home", "SELECT 1"],
+            "invalid value 'home'",
+        ),
+        (
+            &["--as", "alice", "--target", "shop", "--at", "noon", "SELECT 1"],
+            "invalid value 'noon'",
+        ),
     ] {
         let error = test_of(line).unwrap_err();
         assert_eq!(error.exit_code(), 2);
@@ -117,9 +163,15 @@ fn arguments_that_do_not_go_together_are_refused() {
 fn a_check_tells_every_fault_of_the_policy() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("rules.cedar");
-    std::fs::write(&file, "@id(\"a\") @hodl permit (principal, action, resource);\npermit (principal, action, resource);")
-        .unwrap();
-    let source = |policy: &Path| Source { policy: Some(policy.to_owned()), config: None };
+    std::fs::write(
+        &file,
+        "@id(\"a\") @hodl permit (principal, action, resource);\npermit (principal, action, resource);",
+    )
+    .unwrap();
+    let source = |policy: &Path| Source {
+        policy: Some(policy.to_owned()),
+        config: None,
+    };
     let error = check(&source(&file)).unwrap_err().to_string();
     assert_eq!(error.lines().count(), 2, "{error}");
     assert_eq!(check(&source(&example("example.cedar"))).unwrap(), ExitCode::SUCCESS);
