@@ -51,6 +51,9 @@ pub enum ClientError {
     /// The answer is no.
     #[error("{}", .0.detail)]
     No(Box<Problem>),
+    /// What the gateway keeps was changed or lost.
+    #[error("{0}")]
+    Damaged(String),
     /// What answers there is no gateway of this version.
     #[error("the answer of {url} is not understood: {why}")]
     Strange { url: Url, why: String },
@@ -59,7 +62,7 @@ pub enum ClientError {
 impl ClientError {
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Self::No(_) => 1,
+            Self::No(_) | Self::Damaged(_) => 1,
             Self::Usage(_) => 2,
             Self::Unreachable { .. } | Self::Unavailable(_) | Self::Strange { .. } => 3,
             Self::NotSignedIn(_) | Self::NotAllowed(_) => 4,
@@ -246,6 +249,9 @@ impl GatewayClient {
         let Ok(problem) = serde_json::from_slice::<Problem>(body) else {
             return self.strange(format!("HTTP status {status}"));
         };
+        if problem.is_damage() {
+            return ClientError::Damaged(problem.detail);
+        }
         match status {
             StatusCode::UNAUTHORIZED => ClientError::NotSignedIn(problem.detail),
             StatusCode::FORBIDDEN => ClientError::NotAllowed(problem.detail),

@@ -97,7 +97,7 @@ async fn check(console: &Console) -> Ready {
             };
             console.reader.search(&query).await.map(drop)
         }),
-        outcome("recordings", super::read_recording::probe(console)),
+        outcome("recordings", console.recordings.probe()),
     );
     let policy = match console.policy.last_error() {
         None => passed("policy"),

@@ -29,10 +29,16 @@ pub struct Problem {
     pub approval: Option<Box<ApprovalView>>,
 }
 
+const DAMAGED: &str = "damaged";
+
+fn urn(kind: &str) -> String {
+    format!("urn:countersign:problem:{kind}")
+}
+
 impl Problem {
     fn new(status: StatusCode, kind: &str, title: &str, detail: impl Display) -> Self {
         Self {
-            kind: format!("urn:countersign:problem:{kind}"),
+            kind: urn(kind),
             title: title.to_owned(),
             status: status.as_u16(),
             detail: detail.to_string(),
@@ -81,6 +87,16 @@ impl Problem {
         }
     }
 
+    /// What is stored is not what was written. Repeating the request does not help.
+    pub fn damaged(detail: impl Display) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, DAMAGED, "Damaged", detail)
+    }
+
+    /// Whether it says that something stored was changed or lost.
+    pub fn is_damage(&self) -> bool {
+        self.kind == urn(DAMAGED)
+    }
+
     /// Something that the gateway needs does not answer. The request may be repeated.
     pub fn unavailable(detail: impl Display) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Unavailable", detail)
@@ -108,8 +124,8 @@ impl From<StoreError> for Problem {
             }
             StoreError::Damaged { id, why } => {
                 tracing::error!(approval = %id, why, "an approval is damaged in the store");
-                Self::unavailable(format!(
-                    "approval {id} is damaged in the store: nothing is done with it"
+                Self::damaged(format!(
+                    "approval {id} is damaged in the store ({why}): nothing is done with it"
                 ))
             }
             StoreError::Unavailable { source } => {
@@ -126,7 +142,7 @@ impl From<JournalError> for Problem {
             JournalError::BadQuery(why) => Self::bad_request(why),
             JournalError::Damaged { session, seq, why } => {
                 tracing::error!(%session, seq, why, "the journal is damaged");
-                Self::unavailable(format!(
+                Self::damaged(format!(
                     "event {seq} of session {session} is damaged in the journal: {why}"
                 ))
             }

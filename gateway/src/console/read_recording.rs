@@ -11,9 +11,6 @@ use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::IntoResponse;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
-use countersign_infra::domain::id::SessionId;
-use countersign_infra::recordings::RecordingError;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -85,13 +82,4 @@ pub async fn read_chunk(
         (CONTENT_DISPOSITION, "attachment"),
     ];
     Ok((headers, bytes))
-}
-
-/// Writes a fixed object, to see that the store takes one.
-pub(super) async fn probe(console: &Console) -> Result<(), RecordingError> {
-    let nobody = SessionId(uuid::Uuid::nil());
-    console
-        .recordings
-        .put_chunk(nobody, 0, Bytes::from_static(b"probe"))
-        .await
 }

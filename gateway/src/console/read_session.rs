@@ -42,7 +42,8 @@ pub struct EventList {
         (status = 200, body = EventList),
         (status = 400, body = Problem, content_type = "application/problem+json"),
         (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 404, body = Problem, content_type = "application/problem+json")
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "Damaged", body = Problem, content_type = "application/problem+json")
     )
 )]
 pub async fn read_session(
@@ -53,9 +54,14 @@ pub async fn read_session(
 ) -> Result<Json<EventList>, Problem> {
     let id = session_id(&id)?;
     let absent = || Problem::not_found(format!("the journal knows no session {id}"));
-    let events = console.reader.session(id).await?;
-    let own = opened_by(&events, &caller);
-    if events.is_empty() || !(own || console.allows(&caller.0, GatewayAction::Audit)) {
+    let read = console.reader.session(id).await;
+    let own = read.as_ref().is_ok_and(|events| opened_by(events, &caller));
+    if !own && !console.allows(&caller.0, GatewayAction::Audit) {
+        // What cannot be read is nobody's own.
+        return Err(absent());
+    }
+    let events = read?;
+    if events.is_empty() {
         return Err(absent());
     }
     if !own {

@@ -132,3 +132,135 @@ where
         Err(_) => tracing::debug!("an API connection was open for too long"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::routing::get;
+    use std::net::SocketAddr;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::task::JoinHandle;
+
+    const SOON: Duration = Duration::from_secs(20);
+
+    async fn served(limits: ServeLimits, router: Router) -> (SocketAddr, CancellationToken, JoinHandle<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(serve(listener, None, router, limits, stop.clone()));
+        (address, stop, task)
+    }
+
+    fn hello() -> Router {
+        Router::new().route("/", get(async || "hello"))
+    }
+
+    /// All that the server sends until it hangs up. A reset is a way to hang up, too.
+    async fn until_hung_up(stream: &mut (impl AsyncRead + Unpin)) -> String {
+        let mut bytes = Vec::new();
+        let ended = tokio::time::timeout(SOON, stream.read_to_end(&mut bytes)).await;
+        drop(ended.expect("the server hangs up"));
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_client_that_never_ends_its_header_is_dropped() {
+        let limits = ServeLimits {
+            head_max: Duration::from_millis(200),
+            ..ServeLimits::default()
+        };
+        let (address, _stop, _task) = served(limits, hello()).await;
+        for opening in ["", "GET / HTTP/1.1\r\nHost: a\r\nX-Slow: "] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(opening.as_bytes()).await.unwrap();
+            let said = until_hung_up(&mut stream).await;
+            assert!(!said.contains("hello"), "{said}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_drips_its_header_is_dropped_all_the_same() {
+        let limits = ServeLimits {
+            head_max: Duration::from_millis(300),
+            ..ServeLimits::default()
+        };
+        let (address, _stop, _task) = served(limits, hello()).await;
+        let (mut reading, mut writing) = TcpStream::connect(address).await.unwrap().into_split();
+        let drip = tokio::spawn(async move {
+            let mut pause = tokio::time::interval(Duration::from_millis(20));
+            while writing.write_all(b"X").await.is_ok() {
+                pause.tick().await;
+            }
+        });
+        assert!(!until_hung_up(&mut reading).await.contains("hello"));
+        drip.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_head_that_is_too_long_is_refused() {
+        let (address, _stop, _task) = served(ServeLimits::default(), hello()).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let long = "x".repeat(2 * HEAD_BYTES_MAX);
+        drop(
+            stream
+                .write_all(format!("GET / HTTP/1.1\r\nHost: a\r\nX-Long: {long}\r\n\r\n").as_bytes())
+                .await,
+        );
+        assert!(!until_hung_up(&mut stream).await.contains("hello"));
+    }
+
+    #[tokio::test]
+    async fn a_connection_ends_after_its_time_whatever_it_does() {
+        let limits = ServeLimits {
+            connection_max: Duration::from_millis(200),
+            ..ServeLimits::default()
+        };
+        let router = Router::new().route("/", get(std::future::pending::<()>));
+        let (address, _stop, _task) = served(limits, router).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        assert_eq!(until_hung_up(&mut stream).await, "");
+    }
+
+    #[tokio::test]
+    async fn connections_beyond_the_bound_wait_for_a_place() {
+        let limits = ServeLimits {
+            connections_max: 1,
+            ..ServeLimits::default()
+        };
+        let (address, _stop, _task) = served(limits, hello()).await;
+        let first = TcpStream::connect(address).await.unwrap();
+        let mut second = TcpStream::connect(address).await.unwrap();
+        let request = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        second.write_all(request).await.unwrap();
+        let mut byte = [0; 1];
+        let early = tokio::time::timeout(Duration::from_millis(300), second.read(&mut byte)).await;
+        assert!(
+            early.is_err(),
+            "the second is answered while the first has the only place"
+        );
+        drop(first);
+        assert!(until_hung_up(&mut second).await.contains("200 OK"));
+    }
+
+    #[tokio::test]
+    async fn a_stop_finishes_the_request_in_progress_and_hangs_up_on_the_idle() {
+        let (begun, go_on) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+        let (tell, wait) = (begun.clone(), go_on.clone());
+        let slow = async move || {
+            tell.add_permits(1);
+            drop(wait.acquire().await);
+            "done"
+        };
+        let (address, stop, task) = served(ServeLimits::default(), Router::new().route("/", get(slow))).await;
+        let mut idle = TcpStream::connect(address).await.unwrap();
+        let mut busy = TcpStream::connect(address).await.unwrap();
+        busy.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        begun.acquire().await.unwrap().forget();
+        stop.cancel();
+        assert_eq!(until_hung_up(&mut idle).await, "");
+        go_on.add_permits(1);
+        assert!(until_hung_up(&mut busy).await.ends_with("done"));
+        tokio::time::timeout(SOON, task).await.expect("it stops").unwrap();
+    }
+}

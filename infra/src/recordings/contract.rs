@@ -9,6 +9,7 @@ const TRIES_MAX: usize = 10;
 
 /// Checks a store; panics where it does not do what it must. Uses new session ids, so that it can share a store.
 pub async fn check(store: &dyn RecordingStore) -> Result<(), RecordingError> {
+    insist(|| store.probe()).await?;
     nothing_is_known_of_a_session_without_recording(store).await?;
     what_is_put_is_read(store).await?;
     the_same_bytes_again_are_accepted_and_others_are_not(store).await?;

@@ -82,6 +82,11 @@ impl RecordingStore for DiskRecordings {
     async fn read_manifest(&self, session: SessionId) -> Result<Option<Bytes>, RecordingError> {
         self.read(session, MANIFEST.to_owned(), MANIFEST_BYTES_MAX).await
     }
+
+    async fn probe(&self) -> Result<(), RecordingError> {
+        let root = self.root.clone();
+        blocking(move || probe(&root).map_err(unavailable(&root))).await
+    }
 }
 
 fn chunk_name(number: u64) -> String {
@@ -138,6 +143,15 @@ fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(bytes)?;
     file.sync_all()
+}
+
+/// Writes a file and takes it away again.
+fn probe(root: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(root)?;
+    let path = root.join(format!(".probe.{}", uuid::Uuid::now_v7().simple()));
+    let written = write_synced(&path, b"probe");
+    let removed = fs::remove_file(&path);
+    written.and(removed)
 }
 
 /// Syncs the session's directory and the four above it, any of which may be new.
@@ -252,5 +266,14 @@ mod tests {
             .unwrap_err();
         assert!(matches!(error, RecordingError::Unavailable { .. }));
         assert!(error.to_string().contains("recordings"), "{error}");
+        store.probe().await.unwrap_err();
+    }
+
+    #[tokio::test]
+    async fn a_probe_leaves_nothing_behind() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = DiskRecordings::under(directory.path());
+        store.probe().await.unwrap();
+        assert_eq!(fs::read_dir(directory.path().join("recordings")).unwrap().count(), 0);
     }
 }

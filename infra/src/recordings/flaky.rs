@@ -116,4 +116,8 @@ impl<S: RecordingStore> RecordingStore for Flaky<S> {
     async fn read_manifest(&self, session: SessionId) -> Result<Option<Bytes>, RecordingError> {
         self.call(self.inner.read_manifest(session)).await
     }
+
+    async fn probe(&self) -> Result<(), RecordingError> {
+        self.call(self.inner.probe()).await
+    }
 }

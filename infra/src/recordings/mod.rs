@@ -41,4 +41,7 @@ pub trait RecordingStore: Send + Sync + 'static {
 
     /// The manifest; none while the session lives.
     async fn read_manifest(&self, session: SessionId) -> Result<Option<Bytes>, RecordingError>;
+
+    /// Writes something of no session, to see that the store takes objects.
+    async fn probe(&self) -> Result<(), RecordingError>;
 }
