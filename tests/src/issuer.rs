@@ -1,10 +1,12 @@
 //! A small OpenID Connect issuer on the loopback interface, for tests and the demo: discovery, keys, and a token
 //! endpoint for client credentials. It also signs whatever a test wants and misbehaves on demand.
 
+mod encrypted;
 mod signing;
 
 pub use signing::Signing;
 
+use crate::certificates::Leaf;
 use anyhow::Context;
 use axum::Json;
 use axum::extract::State;
@@ -12,18 +14,20 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use chrono::Utc;
+use encrypted::Encrypted;
 use serde_json::{Map, Value, json};
 use signing::Key;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use url::Url;
 
 /// A running issuer. It stops when it is dropped.
 pub struct Issuer {
     shared: Arc<Shared>,
-    _stop: DropGuard,
+    stop: DropGuard,
 }
 
 /// How the issuer answers.
@@ -116,14 +120,21 @@ struct Inner {
 impl Issuer {
     /// Starts an issuer; `127.0.0.1:0` takes any free port. Its first keys are one of RSA and one of P-256.
     pub async fn start(address: SocketAddr) -> anyhow::Result<Self> {
-        anyhow::ensure!(
-            address.ip().is_loopback(),
-            "the test issuer stays on the loopback interface"
-        );
-        let listener = tokio::net::TcpListener::bind(address)
-            .await
-            .context("the issuer's port")?;
-        let url = Url::parse(&format!("http://{}", listener.local_addr()?))?;
+        let listener = bind(address).await?;
+        let issuer = Self::new(format!("http://{}", listener.local_addr()?).parse()?)?;
+        issuer.serve(listener);
+        Ok(issuer)
+    }
+
+    /// Starts an issuer that is reached by https, as `localhost`.
+    pub async fn start_encrypted(address: SocketAddr, leaf: &Leaf) -> anyhow::Result<Self> {
+        let listener = bind(address).await?;
+        let issuer = Self::new(format!("https://localhost:{}", listener.local_addr()?.port()).parse()?)?;
+        issuer.serve(Encrypted::new(listener, leaf)?);
+        Ok(issuer)
+    }
+
+    fn new(url: Url) -> anyhow::Result<Self> {
         let inner = Inner {
             keys: Vec::new(),
             keys_made: 0,
@@ -137,25 +148,32 @@ impl Issuer {
             changed: tokio::sync::Notify::new(),
         });
         shared.renew_keys()?;
+        let stop = CancellationToken::new();
+        Ok(Self {
+            shared,
+            stop: stop.drop_guard(),
+        })
+    }
+
+    fn serve<L>(&self, listener: L)
+    where
+        L: axum::serve::Listener,
+        L::Addr: std::fmt::Debug,
+    {
         let router = axum::Router::new()
             .route("/.well-known/openid-configuration", get(discovery))
             .route("/keys", get(keys))
             .route("/token", post(token))
-            .with_state(Arc::clone(&shared));
-        let stop = CancellationToken::new();
-        let stopped = stop.clone();
+            .with_state(Arc::clone(&self.shared));
+        let stopped = self.stop.token().clone();
         tokio::spawn(async move {
             tokio::select! {
-                served = axum::serve(listener, router) => if let Err(error) = served {
+                served = async { axum::serve(listener, router).await } => if let Err(error) = served {
                     tracing::error!(%error, "the test issuer ended");
                 },
                 () = stopped.cancelled() => {}
             }
         });
-        Ok(Self {
-            shared,
-            _stop: stop.drop_guard(),
-        })
     }
 
     /// What goes into the gateway's configuration.
@@ -248,6 +266,14 @@ impl Shared {
             changed.await;
         }
     }
+}
+
+async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    anyhow::ensure!(
+        address.ip().is_loopback(),
+        "the test issuer stays on the loopback interface"
+    );
+    TcpListener::bind(address).await.context("the issuer's port")
 }
 
 async fn discovery(State(shared): State<Arc<Shared>>) -> Response {

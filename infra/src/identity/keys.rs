@@ -50,6 +50,8 @@ struct Kept {
     fetched: Option<Timestamp>,
     asked: Option<Timestamp>,
     failure: Option<String>,
+    /// Fetches that ended, well or not.
+    ended: u64,
 }
 
 /// What an issuer publishes.
@@ -99,8 +101,11 @@ impl Keys {
             }
             return Ok(Lookup::Found(found));
         }
+        let ended = this.kept().ended;
         let turn = Arc::clone(&this.fetching).lock_owned().await;
-        if this.look(kid, algorithm, now).is_none() && this.is_due(now, TimeDelta::zero()) {
+        // Who waited for a fetch takes what it brought: else callers of a silent issuer would wait for each other.
+        let waited = this.kept().ended != ended;
+        if !waited && this.is_due(now, TimeDelta::zero()) {
             Self::fetch_once(this, turn, now).await;
         }
         match this.look(kid, algorithm, now) {
@@ -169,6 +174,7 @@ impl Keys {
 
     fn keep(&self, fetched: Result<Published, Failure>, now: Timestamp) {
         let mut kept = self.kept();
+        kept.ended = kept.ended.wrapping_add(1);
         match fetched {
             Ok(published) => {
                 kept.published = Some(Arc::new(published));

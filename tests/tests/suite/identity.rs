@@ -3,6 +3,7 @@
 mod claims;
 mod issuers;
 mod provider;
+mod trust;
 
 use chrono::{DateTime, Utc};
 use countersign_infra::domain::identity::{PersonKind, SignedIn};
