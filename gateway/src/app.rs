@@ -1,7 +1,319 @@
-//! app
+//! The parts of a running gateway, how they are put together, and how they stop.
 
-use std::path::PathBuf;
+use crate::config::{Config, Speaks, Target, TargetKind};
+use crate::console::{self, ApiLimits, Console, ConsoleParts, ServeLimits, TargetEntry};
+use crate::gate::Gate;
+use crate::hold::Holds;
+use crate::journal::SessionJournal;
+use crate::policy::{PolicyHandle, TargetFacts};
+use crate::protocol::postgres::connection::Cancels;
+use crate::protocol::postgres::effects::Analyst;
+use crate::protocol::postgres::startup::Entry;
+use crate::record::Spool;
+use crate::sessions::SessionRegistry;
+use crate::vault::Vault;
+use anyhow::Context;
+use countersign_infra::approvals::ApprovalStore;
+use countersign_infra::domain::access_request::Protocol;
+use countersign_infra::domain::approval::{Approval, State};
+use countersign_infra::domain::audit::Happening;
+use countersign_infra::embedded::EmbeddedStore;
+use countersign_infra::identity::oidc::Verifier;
+use countersign_infra::journal::Journal;
+use countersign_infra::recordings::RecordingStore;
+use countersign_infra::recordings::disk::DiskRecordings;
+use countersign_infra::recordings::key::SigningKey;
+use std::collections::BTreeMap;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+/// How often dead holders are looked for.
+const BURY_EVERY: Duration = Duration::from_secs(5);
+
+/// What every connection needs.
+pub struct App {
+    pub config: Config,
+    pub targets: BTreeMap<String, KnownTarget>,
+    pub verifier: Arc<Verifier>,
+    pub vault: Vault,
+    pub gate: Arc<Gate>,
+    pub analyst: Analyst,
+    pub journal: Arc<dyn Journal>,
+    pub spool: Spool,
+    pub sessions: SessionRegistry,
+    pub cancels: Cancels,
+    /// Cancelled when live sessions are to end.
+    pub sessions_stop: CancellationToken,
+}
+
+/// A target of the configuration.
+pub struct KnownTarget {
+    pub facts: TargetFacts,
+    /// The database when the client names none.
+    pub database: String,
+}
+
+impl KnownTarget {
+    fn of(target: &Target) -> Self {
+        let kind = match target.kind {
+            TargetKind::Postgres => Protocol::Postgres,
+        };
+        let facts = TargetFacts {
+            name: target.name.clone(),
+            kind,
+            tags: target.tags.clone(),
+        };
+        Self {
+            facts,
+            database: target.database.clone(),
+        }
+    }
+}
+
+struct Stores {
+    approvals: Arc<dyn ApprovalStore>,
+    journal: Arc<dyn Journal>,
+    recordings: Arc<dyn RecordingStore>,
+}
+
+/// Runs the gateway of this configuration until SIGTERM, SIGINT, or a part that cannot go on.
 pub async fn run(config: PathBuf) -> anyhow::Result<()> {
-    anyhow::bail!("{} is not served yet", config.display())
+    let config = tokio::task::spawn_blocking(move || Config::load(&config)).await??;
+    countersign_infra::telemetry::start(config.gateway.log_json);
+    let stop = CancellationToken::new();
+    let tasks = TaskTracker::new();
+    let (app, stores) = assemble(config, &stop).await?;
+    let app = Arc::new(app);
+    settle_the_past(&app).await?;
+
+    let postgres = TcpListener::bind(app.config.postgres.listen)
+        .await
+        .context("the [postgres] listener")?;
+    let http = TcpListener::bind(app.config.http.listen)
+        .await
+        .context("the [http] listener")?;
+    let entry = Arc::new(Entry {
+        tls: app
+            .config
+            .postgres
+            .tls
+            .acceptor(Speaks::Postgres)
+            .context("the certificate of [postgres]")?,
+        plaintext_on_loopback: app.config.postgres.plaintext_on_loopback,
+    });
+    let http_tls = match &app.config.http.tls {
+        Some(tls) => Some(tls.acceptor(Speaks::Http).context("the certificate of [http]")?),
+        None => None,
+    };
+    let clients = TaskTracker::new();
+    let api = console::router(Console::start(
+        console_parts(&app, stores, postgres.local_addr()?),
+        &tasks,
+    ));
+    tracing::info!(postgres = %postgres.local_addr()?, http = %http.local_addr()?, "the gateway is ready");
+    tasks.spawn(console::serve(
+        http,
+        http_tls,
+        api,
+        ServeLimits::default(),
+        stop.clone(),
+    ));
+    tasks.spawn(crate::serve::postgres(
+        app.clone(),
+        postgres,
+        entry,
+        clients.clone(),
+        stop.clone(),
+    ));
+    let (holds, feed_stop) = (app.gate.holds().clone(), app.sessions_stop.clone());
+    tasks.spawn(async move { holds.follow_feed(feed_stop).await });
+    tasks.spawn(bury_the_dead(app.clone(), stop.clone()));
+
+    wait_for_signal().await?;
+    drain(&app, &stop, &clients, &tasks).await;
+    Ok(())
+}
+
+async fn assemble(config: Config, stop: &CancellationToken) -> anyhow::Result<(App, Stores)> {
+    let directory = config.gateway.data_dir.clone();
+    let (store, key) = {
+        let directory = directory.clone();
+        tokio::task::spawn_blocking(move || open_directory(&directory)).await??
+    };
+    let recordings: Arc<dyn RecordingStore> = Arc::new(DiskRecordings::under(&directory));
+    let stores = Stores {
+        approvals: Arc::new(store.clone()),
+        journal: Arc::new(store),
+        recordings,
+    };
+    let policy = PolicyHandle::start(config.policy.path.clone(), stop.clone()).context("the policy")?;
+    let holds = Holds::new(
+        stores.approvals.clone(),
+        config.gateway.name.clone(),
+        &config.http.public_url,
+    )
+    .context("the random source")?;
+    let spool = Spool::open(
+        &directory.join("spool"),
+        config.limits.spool_bytes_max,
+        stores.recordings.clone(),
+        Arc::new(key),
+        Duration::from_secs(config.limits.record_wait_seconds_max),
+    )
+    .context("the recording spool")?;
+    let (config, verifier, vault) = tokio::task::spawn_blocking(move || {
+        let verifier = config.verifier().context("the issuers")?;
+        let vault = Vault::open(&config).context("the vault")?;
+        anyhow::Ok((config, verifier, vault))
+    })
+    .await??;
+    let app = App {
+        targets: config
+            .targets
+            .iter()
+            .map(|target| (target.name.clone(), KnownTarget::of(target)))
+            .collect(),
+        verifier: Arc::new(verifier),
+        vault,
+        gate: Arc::new(Gate::new(policy, holds)),
+        analyst: Analyst::new(config.limits.statement_bytes_max).context("the statement parser")?,
+        journal: stores.journal.clone(),
+        spool,
+        sessions: SessionRegistry::default(),
+        cancels: Cancels::default(),
+        sessions_stop: CancellationToken::new(),
+        config,
+    };
+    Ok((app, stores))
+}
+
+fn open_directory(directory: &Path) -> anyhow::Result<(EmbeddedStore, SigningKey)> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .with_context(|| format!("gateway.data_dir {}", directory.display()))?;
+    let store = EmbeddedStore::open(directory.join("countersign.db")).context("the embedded store")?;
+    let key = SigningKey::load_or_create(&directory.join("keys")).context("the recording key")?;
+    Ok((store, key))
+}
+
+/// Closes what an earlier run of the gateway left open.
+async fn settle_the_past(app: &App) -> anyhow::Result<()> {
+    for recovered in app.spool.recover().await.context("the recordings of an earlier run")? {
+        let Some(journal) = SessionJournal::resume(app.journal.clone(), recovered.session).await? else {
+            tracing::warn!(session = %recovered.session, "a recording without a journal was closed");
+            continue;
+        };
+        let why = "the gateway ended without closing it".to_owned();
+        journal
+            .append(vec![Happening::SessionClosed {
+                why,
+                chunks: recovered.chunks,
+                last: recovered.last,
+            }])
+            .await?;
+        tracing::warn!(session = %recovered.session, "an interrupted recording was closed");
+    }
+    Ok(())
+}
+
+/// Marks what dead holders left, in the store and in the journals of their sessions.
+async fn bury_the_dead(app: Arc<App>, stop: CancellationToken) {
+    while stop.run_until_cancelled(tokio::time::sleep(BURY_EVERY)).await.is_some() {
+        match app.gate.holds().bury_the_dead().await {
+            Ok(buried) => {
+                for approval in buried {
+                    journal_the_dead(&app, &approval).await;
+                }
+            }
+            Err(error) => tracing::error!(%error, "approvals of dead holders could not be looked for"),
+        }
+    }
+}
+
+async fn journal_the_dead(app: &App, approval: &Approval) {
+    tracing::warn!(approval = %approval.id, state = approval.state.as_str(), "the holder of an approval is gone");
+    let message = match &approval.state {
+        State::Unknown { .. } => "sent, outcome not known: the gateway that held it is gone",
+        _ => "nothing was sent: the gateway that held it is gone",
+    };
+    let happening = Happening::Refused {
+        operation: Some(approval.operation.digest),
+        approval: Some(approval.id.clone()),
+        code: approval.state.as_str().to_owned(),
+        message: message.to_owned(),
+    };
+    let written = match SessionJournal::resume(app.journal.clone(), approval.session).await {
+        Ok(Some(journal)) => journal.append(vec![happening]).await.map_err(|error| error.to_string()),
+        Ok(None) => Ok(()),
+        Err(error) => Err(error.to_string()),
+    };
+    if let Err(error) = written {
+        tracing::error!(approval = %approval.id, error, "the end of an approval could not be journaled");
+    }
+}
+
+fn console_parts(app: &App, stores: Stores, listens: std::net::SocketAddr) -> ConsoleParts {
+    let host = app
+        .config
+        .http
+        .public_url
+        .host_str()
+        .map_or_else(|| listens.ip().to_string(), str::to_owned);
+    let targets = app.config.targets.iter().map(|target| TargetEntry {
+        name: target.name.clone(),
+        kind: "postgres".to_owned(),
+        host: host.clone(),
+        port: listens.port(),
+        database: target.database.clone(),
+    });
+    ConsoleParts {
+        gateway: app.config.gateway.name.clone(),
+        approvals: stores.approvals,
+        journal: stores.journal,
+        recordings: stores.recordings,
+        verifier: app.verifier.clone(),
+        policy: app.gate.policy().clone(),
+        sessions: app.sessions.clone(),
+        targets: targets.collect(),
+        limits: ApiLimits::default(),
+    }
+}
+
+async fn wait_for_signal() -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+/// Accepts nothing more, lets sessions end by themselves for a while, then ends them; every end is on record.
+async fn drain(app: &App, stop: &CancellationToken, clients: &TaskTracker, tasks: &TaskTracker) {
+    let wait = Duration::from_secs(app.config.limits.drain_seconds_max);
+    tracing::info!(sessions = app.sessions.len(), "the gateway is stopping");
+    stop.cancel();
+    clients.close();
+    if !app.sessions.is_empty() && tokio::time::timeout(wait, clients.wait()).await.is_err() {
+        tracing::warn!(sessions = app.sessions.len(), "sessions are ended");
+    }
+    app.sessions_stop.cancel();
+    if tokio::time::timeout(Duration::from_secs(20), clients.wait())
+        .await
+        .is_err()
+    {
+        tracing::error!(sessions = app.sessions.len(), "sessions did not end in time");
+    }
+    tasks.close();
+    drop(tokio::time::timeout(Duration::from_secs(20), tasks.wait()).await);
+    app.spool.stop().await;
 }

@@ -1,1 +1,259 @@
-//! gate
+//! The gate: every operation of every protocol passes here, or does not pass.
+
+use crate::hold::{Hold, Holds};
+use crate::journal::SessionJournal;
+use crate::policy::{PolicyHandle, Question, TargetFacts, Verdict};
+use crate::refusal::{Cause, Refusal};
+use chrono::Utc;
+use countersign_infra::domain::access_request::AccessRequest;
+use countersign_infra::domain::approval::{Decision, Terms};
+use countersign_infra::domain::audit::{Happening, VerdictWord};
+use countersign_infra::domain::id::{ApprovalId, Digest};
+use std::sync::Arc;
+
+/// The right to send one operation once.
+///
+/// It is made here only, has no copy, and is taken by value where the operation leaves.
+#[must_use = "a permit that is not spent forwards nothing"]
+#[derive(Debug)]
+pub struct Permit {
+    digest: Digest,
+}
+
+impl Permit {
+    /// Spends the permit, and says whether it covers the operation of this digest.
+    pub fn spend(self, digest: Digest) -> bool {
+        self.digest == digest
+    }
+}
+
+/// What the gate says to an operation that it does not refuse.
+pub enum Admission {
+    /// It may be sent now.
+    Admitted { permit: Permit, ticket: Ticket },
+    /// It waits for people.
+    Held(Box<Held>),
+}
+
+/// Stands for an admitted operation until its end is on record.
+#[derive(Clone, Debug)]
+pub struct Ticket {
+    pub digest: Digest,
+    /// The approval that is executing, if people decided.
+    pub approval: Option<ApprovalId>,
+}
+
+/// An operation that waits for people. Waiting is a value: [`Held::release`] consumes it.
+pub struct Held {
+    pub request: AccessRequest,
+    pub hold: Hold,
+}
+
+/// Judges operations by the policy in force.
+pub struct Gate {
+    policy: PolicyHandle,
+    holds: Arc<Holds>,
+}
+
+impl Gate {
+    pub fn new(policy: PolicyHandle, holds: Arc<Holds>) -> Self {
+        Self { policy, holds }
+    }
+
+    pub fn policy(&self) -> &PolicyHandle {
+        &self.policy
+    }
+
+    pub fn holds(&self) -> &Arc<Holds> {
+        &self.holds
+    }
+
+    /// Says whether the policy denies the operation outright. Nothing is put on record and nobody is asked: for
+    /// texts that run nothing yet (Parse without Bind).
+    pub fn preview(&self, request: &AccessRequest, target: &TargetFacts) -> Result<(), Refusal> {
+        match self.evaluate(request, target) {
+            Verdict::Allow { .. } | Verdict::Hold { .. } => Ok(()),
+            Verdict::Deny { rules, reasons } => Err(denied(request, &rules, &reasons)),
+        }
+    }
+
+    /// Judges an operation. What was asked and what the policy said is durable before this returns; what is held
+    /// has a record in the store. `hold_seconds_max` bounds the wait further (0 refuses what would be held).
+    pub async fn ask(
+        &self,
+        request: AccessRequest,
+        target: &TargetFacts,
+        hold_seconds_max: Option<u64>,
+        journal: &SessionJournal,
+    ) -> Result<Admission, Refusal> {
+        let digest = request.digest();
+        let verdict = self.evaluate(&request, target);
+        let refusal = match &verdict {
+            Verdict::Deny { rules, reasons } => Some(denied(&request, rules, reasons)),
+            Verdict::Hold { .. } if hold_seconds_max == Some(0) => Some(no_hold_here()),
+            Verdict::Hold { .. } | Verdict::Allow { .. } => None,
+        };
+        let mut happenings = vec![asked(&request, digest), judged(digest, &verdict)];
+        happenings.extend(refusal.as_ref().map(|refusal| refused(Some(digest), refusal)));
+        journal.append(happenings).await.map_err(|error| error.refusal())?;
+        match (refusal, verdict) {
+            (Some(refusal), _) => Err(refusal),
+            (None, Verdict::Allow { .. } | Verdict::Deny { .. }) => Ok(Admission::Admitted {
+                permit: Permit { digest },
+                ticket: Ticket { digest, approval: None },
+            }),
+            (None, Verdict::Hold { terms, .. }) => {
+                let hold = self.hold(&request, digest, terms, hold_seconds_max, journal).await?;
+                Ok(Admission::Held(Box::new(Held { request, hold })))
+            }
+        }
+    }
+
+    async fn hold(
+        &self,
+        request: &AccessRequest,
+        digest: Digest,
+        mut terms: Terms,
+        seconds_max: Option<u64>,
+        journal: &SessionJournal,
+    ) -> Result<Hold, Refusal> {
+        terms.expires_seconds = terms.expires_seconds.min(seconds_max.unwrap_or(u64::MAX));
+        let hold = self.holds.open(request, digest, terms).await?;
+        let record = hold.record();
+        let held = Happening::Held {
+            operation: digest,
+            approval: record.id.clone(),
+            terms: record.terms.clone(),
+            deadline: record.deadline,
+        };
+        if let Err(error) = journal.append(vec![held]).await {
+            hold.abandon("the journal is not available").await;
+            return Err(error.refusal());
+        }
+        Ok(hold)
+    }
+
+    /// Says whether the policy in force still asks for these terms.
+    pub fn still_holds(&self, held: &Held, target: &TargetFacts) -> Result<(), String> {
+        match self.evaluate(&held.request, target) {
+            Verdict::Allow { .. } => Ok(()),
+            Verdict::Deny { .. } => Err("the policy changed and denies it now".to_owned()),
+            Verdict::Hold { terms, .. } => {
+                let asked = &held.hold.record().terms;
+                let same = terms.clauses == asked.clauses && terms.critical == asked.critical;
+                if same {
+                    Ok(())
+                } else {
+                    Err("the policy changed and asks for another approval now".to_owned())
+                }
+            }
+        }
+    }
+
+    /// Turns a decided hold into a permit: the record is verified anew, "executing" is durable in the store and in
+    /// the journal. The policy is asked once more.
+    pub async fn release(
+        &self,
+        held: Held,
+        target: &TargetFacts,
+        journal: &SessionJournal,
+    ) -> Result<(Permit, Ticket, AccessRequest), Refusal> {
+        if let Err(why) = self.still_holds(&held, target) {
+            return Err(held.hold.revoke(&why).await);
+        }
+        let digest = held.request.digest();
+        let (id, decision) = held.hold.execute(digest).await?;
+        if let Err(error) = journal.append(vec![executing(digest, &id, &decision)]).await {
+            self.holds.not_sent(&id, "the journal is not available").await;
+            return Err(error.refusal().approval(&id));
+        }
+        Ok((
+            Permit { digest },
+            Ticket {
+                digest,
+                approval: Some(id),
+            },
+            held.request,
+        ))
+    }
+
+    fn evaluate(&self, request: &AccessRequest, target: &TargetFacts) -> Verdict {
+        self.policy.current().evaluate(&Question {
+            request,
+            target,
+            now: Utc::now(),
+        })
+    }
+}
+
+fn asked(request: &AccessRequest, digest: Digest) -> Happening {
+    Happening::Asked {
+        operation: digest,
+        display: request.operation.display.clone(),
+        size_bytes: request.operation.parts.iter().map(|part| part.bytes.len() as u64).sum(),
+        effects: request.operation.effects.clone(),
+        place: request.place.clone(),
+        in_transaction: request.in_transaction,
+    }
+}
+
+fn judged(operation: Digest, verdict: &Verdict) -> Happening {
+    let (verdict, rules, reasons) = match verdict {
+        Verdict::Allow { rules } => (VerdictWord::Allow, rules.clone(), Vec::new()),
+        Verdict::Deny { rules, reasons } => (VerdictWord::Deny, rules.clone(), reasons.clone()),
+        Verdict::Hold { rules, terms } => (VerdictWord::Hold, rules.clone(), terms.reasons.clone()),
+    };
+    Happening::Verdict {
+        operation,
+        verdict,
+        rules,
+        reasons,
+    }
+}
+
+fn executing(operation: Digest, approval: &ApprovalId, decision: &Decision) -> Happening {
+    let approvers = decision.approvers.iter().map(|person| person.name.clone()).collect();
+    Happening::Executing {
+        operation,
+        approval: approval.clone(),
+        votes: decision.votes_head,
+        approvers,
+    }
+}
+
+/// The journal's line for a refusal.
+pub fn refused(operation: Option<Digest>, refusal: &Refusal) -> Happening {
+    Happening::Refused {
+        operation,
+        approval: refusal.approval.clone(),
+        code: format!("{:?}", refusal.cause).to_lowercase(),
+        message: refusal.message.clone(),
+    }
+}
+
+fn denied(request: &AccessRequest, rules: &[String], reasons: &[String]) -> Refusal {
+    let why = match reasons {
+        [] => "no rule allows it".to_owned(),
+        reasons => reasons.join("; "),
+    };
+    let refusal = Refusal::new(Cause::Denied, format!("countersign: denied by policy: {why}")).detail(format!(
+        "It would {} on {}.",
+        request.operation.effects.in_words(),
+        request.place.target
+    ));
+    match rules {
+        [] => refusal.hint("Nothing reached the server. Ask the owner of the policy for a rule that fits."),
+        rules => refusal.hint(format!(
+            "Nothing reached the server. Denied by rule {}.",
+            rules.join(", ")
+        )),
+    }
+}
+
+fn no_hold_here() -> Refusal {
+    Refusal::new(
+        Cause::Denied,
+        "countersign: this needs an approval, and approvals are not waited for inside a transaction",
+    )
+    .hint("Nothing of it reached the server. Run it outside a transaction block.")
+}

@@ -1,1 +1,119 @@
-//! One session's journal: its only writer.
+//! One session's journal: its only writer, so that its chain has no fork.
+
+use crate::refusal::{Cause, Refusal};
+use chrono::Utc;
+use countersign_infra::domain::audit::{Chain, Event, Happening};
+use countersign_infra::domain::id::SessionId;
+use countersign_infra::journal::{Journal, JournalError};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Mutex;
+
+/// How long one append may take before the session ends.
+const APPEND_WAIT_MAX: Duration = Duration::from_secs(10);
+/// Notes that wait for the next append.
+const NOTES_MAX: usize = 64;
+
+/// Appends to the journal of one session, in order.
+///
+/// Once an append has failed the chain cannot be known to be whole: every later one fails too, and so nothing of
+/// the session runs any more.
+pub struct SessionJournal {
+    journal: Arc<dyn Journal>,
+    /// Held across the append on purpose: one writer at a time is what keeps the chain whole. The wait is bounded.
+    writer: Mutex<Writer>,
+}
+
+struct Writer {
+    chain: Chain,
+    notes: Vec<Event>,
+    failed: bool,
+}
+
+/// The event is not known to be on record.
+#[derive(Debug, thiserror::Error)]
+pub enum NotJournaled {
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error("the journal did not answer within {} seconds", APPEND_WAIT_MAX.as_secs())]
+    TimedOut,
+    #[error("an earlier event of this session could not be written")]
+    FailedBefore,
+}
+
+impl NotJournaled {
+    /// What the client is told when something could not be put on record.
+    pub fn refusal(&self) -> Refusal {
+        Refusal {
+            cause: Cause::Unready,
+            ..Refusal::unready("the journal", self)
+        }
+    }
+}
+
+impl SessionJournal {
+    pub fn new(journal: Arc<dyn Journal>, chain: Chain) -> Self {
+        Self {
+            journal,
+            writer: Mutex::new(Writer {
+                chain,
+                notes: Vec::new(),
+                failed: false,
+            }),
+        }
+    }
+
+    /// Goes on with the journal of a session whose writer is gone. None when it has no events.
+    pub async fn resume(journal: Arc<dyn Journal>, session: SessionId) -> Result<Option<Self>, JournalError> {
+        let events = journal.session(session).await?;
+        Ok(events
+            .last()
+            .map(|last| Self::new(journal.clone(), Chain::resume(last))))
+    }
+
+    /// Appends events, after the notes that wait. `Ok` means durable. Waits at most ten seconds.
+    pub async fn append(&self, happenings: Vec<Happening>) -> Result<(), NotJournaled> {
+        let mut writer = self.writer.lock().await;
+        writer.note(happenings);
+        self.flush(&mut writer).await
+    }
+
+    /// Notes an event that is written with the next append, or at the end of the session.
+    pub async fn note(&self, happening: Happening) -> Result<(), NotJournaled> {
+        let mut writer = self.writer.lock().await;
+        writer.note([happening]);
+        if writer.notes.len() < NOTES_MAX {
+            Ok(())
+        } else {
+            self.flush(&mut writer).await
+        }
+    }
+
+    async fn flush(&self, writer: &mut Writer) -> Result<(), NotJournaled> {
+        if writer.failed {
+            return Err(NotJournaled::FailedBefore);
+        }
+        if writer.notes.is_empty() {
+            return Ok(());
+        }
+        // Set first: a caller that is dropped while it waits leaves a chain of unknown length.
+        writer.failed = true;
+        let append = self.journal.append(&writer.notes);
+        tokio::time::timeout(APPEND_WAIT_MAX, append)
+            .await
+            .map_err(|_| NotJournaled::TimedOut)??;
+        writer.failed = false;
+        writer.notes.clear();
+        Ok(())
+    }
+}
+
+impl Writer {
+    fn note(&mut self, happenings: impl IntoIterator<Item = Happening>) {
+        let now = Utc::now();
+        for happening in happenings {
+            let event = self.chain.next(now, happening);
+            self.notes.push(event);
+        }
+    }
+}

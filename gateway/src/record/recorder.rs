@@ -144,9 +144,9 @@ impl Recorder {
         self.is_torn = true;
         self.write_out(false, self.deadline()).await?;
         if self.session.append(kind, parts, false).is_none() {
-            let mut pieces = parts.iter().flat_map(|part| part.chunks(FRAME_BYTES_MAX)).peekable();
-            while let Some(piece) = pieces.next() {
-                let more = pieces.peek().is_some();
+            let pieces: Vec<&[u8]> = parts.iter().flat_map(|part| part.chunks(FRAME_BYTES_MAX)).collect();
+            for (at, piece) in pieces.iter().enumerate() {
+                let more = at + 1 < pieces.len();
                 if self.session.append(kind, &[piece], more).is_none() {
                     self.write_out(false, self.deadline()).await?;
                     let fits = self.session.append(kind, &[piece], more).is_some();

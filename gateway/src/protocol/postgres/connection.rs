@@ -1,0 +1,422 @@
+//! One accepted connection, from its first byte to its last.
+
+use super::session::{self, Cancel, Parts, SessionLimits};
+use super::startup::{self, ClientReader, ClientStream, ClientWriter, Entry, Hello, Startup};
+use super::upstream::{self, Address, CancelKey, Login, Upstream};
+use super::wire::{FrameReader, write_message};
+use crate::app::App;
+use crate::journal::SessionJournal;
+use crate::policy::TargetFacts;
+use crate::record::Recorder;
+use crate::refusal::{Cause, Chain as Sources, Refusal};
+use crate::vault::{Access, UpstreamTls};
+use bytes::{BufMut, Bytes, BytesMut};
+use chrono::Utc;
+use countersign_infra::domain::access_request::{Client, Protocol};
+use countersign_infra::domain::audit::{Chain, Happening};
+use countersign_infra::domain::id::SessionId;
+use countersign_infra::domain::identity::{Person, SignedIn};
+use countersign_infra::domain::session::SessionHeader;
+use countersign_infra::identity::oidc::TokenError;
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::net::TcpStream;
+
+/// PostgreSQL's own bound of `application_name`.
+const APPLICATION_NAME_BYTES_MAX: usize = 63;
+
+/// The cancel keys that clients of this gateway hold: random, and never the server's own.
+#[derive(Default)]
+pub struct Cancels {
+    sessions: Mutex<HashMap<CancelKey, Arc<Cancel>>>,
+}
+
+/// Takes a key off the list when dropped.
+struct CancelGuard<'a> {
+    cancels: &'a Cancels,
+    key: CancelKey,
+}
+
+impl Cancels {
+    fn register(&self, cancel: Arc<Cancel>) -> Result<CancelGuard<'_>, Refusal> {
+        loop {
+            let mut random = [0; 8];
+            aws_lc_rs::rand::fill(&mut random).map_err(|error| Refusal::unready("the random source", &error))?;
+            let random = u64::from_be_bytes(random);
+            let process = ((random >> 32) as i32) & i32::MAX;
+            let key = CancelKey {
+                process,
+                secret: random as i32,
+            };
+            let mut sessions = self.sessions();
+            // libpq takes a process of 0 for none.
+            if process != 0 && !sessions.contains_key(&key) {
+                sessions.insert(key, cancel);
+                return Ok(CancelGuard { cancels: self, key });
+            }
+        }
+    }
+
+    /// Withdraws what the key's session holds, or else asks its server to cancel.
+    async fn cancel(&self, key: CancelKey) {
+        let Some(cancel) = self.sessions().get(&key).cloned() else {
+            return;
+        };
+        if cancel.withdraw() {
+            return;
+        }
+        if let Err(error) = upstream::cancel(&cancel.address, cancel.upstream).await {
+            tracing::warn!(target_name = cancel.address.target, error = %Sources(&error), "a cancel request did not reach the server");
+        }
+    }
+
+    fn sessions(&self) -> MutexGuard<'_, HashMap<CancelKey, Arc<Cancel>>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for CancelGuard<'_> {
+    fn drop(&mut self) {
+        self.cancels.sessions().remove(&self.key);
+    }
+}
+
+/// Serves one connection. Everything up to the session is bounded by `limits.handshake_seconds_max`.
+pub async fn serve(app: Arc<App>, entry: Arc<Entry>, socket: TcpStream, address: SocketAddr) {
+    let wait = Duration::from_secs(app.config.limits.handshake_seconds_max);
+    let ready = tokio::time::timeout(wait, open(&app, &entry, socket, address)).await;
+    match ready {
+        Ok(Ok(Opened::Session(ready))) => run(&app, *ready).await,
+        Ok(Ok(Opened::Cancel(key))) => app.cancels.cancel(key).await,
+        Ok(Ok(Opened::Over)) => {}
+        Ok(Err(error)) => tracing::info!(client = %address, %error, "a connection ended before sign-in"),
+        Err(_) => tracing::info!(client = %address, "a connection took too long to sign in"),
+    }
+}
+
+/// Tells a client that there is no room for it. Bounded by the caller.
+pub async fn turn_away(entry: &Entry, socket: TcpStream) -> io::Result<()> {
+    if let Hello::Startup(startup) = startup::hello(socket, entry).await? {
+        let mut stream = startup.stream;
+        let refusal = Refusal::new(Cause::TooMany, "countersign: too many connections are open")
+            .hint("Try again later; the operator can raise limits.connections_max.");
+        startup::tell(&mut stream, &refusal).await?;
+    }
+    Ok(())
+}
+
+enum Opened {
+    Session(Box<Ready>),
+    Cancel(CancelKey),
+    Over,
+}
+
+/// A session that can begin.
+struct Ready {
+    header: SessionHeader,
+    target: TargetFacts,
+    address: Address,
+    upstream: Upstream,
+    reader: ClientReader,
+    writer: ClientWriter,
+}
+
+async fn open(app: &App, entry: &Entry, socket: TcpStream, address: SocketAddr) -> io::Result<Opened> {
+    let startup = match startup::hello(socket, entry).await? {
+        Hello::Startup(startup) => *startup,
+        Hello::Cancel(key) => return Ok(Opened::Cancel(key)),
+        Hello::Over(refusal) => {
+            if let Some(refusal) = refusal {
+                tracing::info!(client = %address, why = %refusal, "a connection was refused");
+            }
+            return Ok(Opened::Over);
+        }
+    };
+    let Startup {
+        stream,
+        user,
+        database,
+        application_name,
+        settings,
+    } = startup;
+    let (mut reader, mut writer) = split(stream, app.config.limits.message_bytes_max);
+    let client = Client {
+        address: address.to_string(),
+        application: application_name,
+    };
+    let person = match sign_in(app, &mut reader, &mut writer).await? {
+        Ok(signed_in) => signed_in.person,
+        Err(refusal) => return refuse(writer, &client, None, refusal).await,
+    };
+    reader.limit(app.config.limits.message_bytes_max);
+    let wish = Wish {
+        client: &client,
+        user: &user,
+        database: &database,
+        settings: &settings,
+    };
+    match reach(app, &person, wish).await {
+        Ok((header, target, address, upstream)) => Ok(Opened::Session(Box::new(Ready {
+            header,
+            target,
+            address,
+            upstream,
+            reader,
+            writer,
+        }))),
+        Err(refusal) => {
+            journal_refusal(app, &person, &client, &refusal).await;
+            refuse(writer, &client, Some(&person), refusal).await
+        }
+    }
+}
+
+fn split(stream: ClientStream, message_bytes_max: usize) -> (ClientReader, ClientWriter) {
+    let (reader, writer) = tokio::io::split(stream);
+    (FrameReader::new(reader, message_bytes_max), writer)
+}
+
+async fn sign_in(
+    app: &App,
+    reader: &mut ClientReader,
+    writer: &mut ClientWriter,
+) -> io::Result<Result<SignedIn, Refusal>> {
+    let token = match startup::password(reader, writer).await? {
+        Ok(token) => token,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    Ok(app
+        .verifier
+        .verify(token.reveal(), Utc::now())
+        .await
+        .map_err(|error| match error {
+            TokenError::Refused(why) => Refusal::new(Cause::SignIn, format!("countersign: {why}"))
+                .hint("The password is the token of your identity provider: sign in there again and use the new one."),
+            TokenError::Unavailable { ref issuer, .. } => {
+                tracing::error!(error = %Sources(&error), "a token could not be checked");
+                Refusal::new(
+                    Cause::Unready,
+                    format!("countersign: the identity provider {issuer} is not available"),
+                )
+                .hint("Nothing is wrong with your token. Try again in a moment.")
+            }
+        }))
+}
+
+async fn refuse(
+    mut writer: ClientWriter,
+    client: &Client,
+    person: Option<&Person>,
+    refusal: Refusal,
+) -> io::Result<Opened> {
+    let person = person.map(|person| person.name.as_str()).unwrap_or_default();
+    tracing::warn!(client = client.address, person, why = %refusal, "sign-in refused");
+    startup::tell(&mut writer, &refusal).await?;
+    Ok(Opened::Over)
+}
+
+/// Where a person is known, so is the refusal: as a journal of one event.
+async fn journal_refusal(app: &App, person: &Person, client: &Client, refusal: &Refusal) {
+    let id = SessionId(uuid::Uuid::now_v7());
+    let chain = Chain::new(id, app.config.gateway.name.clone(), Some(person), None);
+    let happening = Happening::SignInRefused {
+        why: refusal.message.clone(),
+        client: client.address.clone(),
+    };
+    if let Err(error) = SessionJournal::new(app.journal.clone(), chain)
+        .append(vec![happening])
+        .await
+    {
+        tracing::error!(%error, "a refused sign-in could not be journaled");
+    }
+}
+
+/// What a client asks for.
+struct Wish<'a> {
+    client: &'a Client,
+    user: &'a str,
+    database: &'a str,
+    settings: &'a [(String, String)],
+}
+
+/// Dials the target for a person who has signed in.
+async fn reach(
+    app: &App,
+    person: &Person,
+    wish: Wish<'_>,
+) -> Result<(SessionHeader, TargetFacts, Address, Upstream), Refusal> {
+    let (name, database) = match wish.database.split_once('/') {
+        Some((name, database)) => (name, Some(database)),
+        None => (wish.database, None),
+    };
+    let Some(target) = app.targets.get(name) else {
+        return Err(unknown_target(app, name));
+    };
+    let database = database.unwrap_or(&target.database);
+    if database.is_empty() {
+        return Err(unknown_target(app, wish.database));
+    }
+    let access = app
+        .vault
+        .access(name)
+        .await
+        .map_err(|error| Refusal::unready("the target's credential", &error))?;
+    let address = address_of(name, &access);
+    let login = Login {
+        user: &access.credential.user,
+        password: &access.credential.password,
+        database,
+        application_name: &application_name(person, wish.client, wish.user),
+        settings: wish.settings,
+    };
+    let upstream = upstream::dial(&address, &login)
+        .await
+        .map_err(|error| error.refusal(name))?;
+    let header = SessionHeader {
+        id: SessionId(uuid::Uuid::now_v7()),
+        gateway: app.config.gateway.name.clone(),
+        protocol: Protocol::Postgres,
+        person: person.clone(),
+        client: wish.client.clone(),
+        target: name.to_owned(),
+        database: database.to_owned(),
+        role: access.credential.user.clone(),
+        opened: Utc::now(),
+    };
+    Ok((header, target.facts.clone(), address, upstream))
+}
+
+fn unknown_target(app: &App, name: &str) -> Refusal {
+    let known: Vec<&str> = app.targets.keys().map(String::as_str).collect();
+    Refusal::new(
+        Cause::UnknownTarget,
+        format!("countersign: there is no target called {name:?}"),
+    )
+    .hint(format!("Name one as the database: {}.", known.join(", ")))
+}
+
+fn address_of(name: &str, access: &Access) -> Address {
+    let tls = match &access.tls {
+        UpstreamTls::VerifyFull { config, server_name } => Some((config.clone(), server_name.clone())),
+        UpstreamTls::PlaintextOnLoopback => None,
+    };
+    Address {
+        target: name.to_owned(),
+        host: access.host.clone(),
+        port: access.port,
+        tls,
+    }
+}
+
+/// Names the person to the target's own logs: `countersign: alice (psql)`.
+fn application_name(person: &Person, client: &Client, user: &str) -> String {
+    let name = format!(
+        "countersign: {} ({})",
+        person.name,
+        if client.application.is_empty() {
+            user
+        } else {
+            &client.application
+        }
+    );
+    let mut plain: String = name
+        .chars()
+        .map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' })
+        .collect();
+    plain.truncate(APPLICATION_NAME_BYTES_MAX);
+    plain
+}
+
+async fn run(app: &Arc<App>, ready: Ready) {
+    let Ready {
+        header,
+        target,
+        address,
+        upstream,
+        reader,
+        mut writer,
+    } = ready;
+    let cancel = Arc::new(Cancel::new(address, upstream.cancel_key));
+    let (key, journal, recorder) = match begin(app, &header, cancel.clone()).await {
+        Ok(begun) => begun,
+        Err(refusal) => {
+            drop(startup::tell(&mut writer, &refusal).await);
+            return;
+        }
+    };
+    tracing::info!(
+        session = %header.id,
+        person = header.person.name,
+        target_name = header.target,
+        client = header.client.address,
+        "session opened"
+    );
+    let stop = app.sessions_stop.child_token();
+    let greeting = greeting(&upstream, key.key);
+    let limits = &app.config.limits;
+    let parts = Parts {
+        guard: app.sessions.register(&header, stop.clone()),
+        header,
+        target,
+        gate: app.gate.clone(),
+        analyst: app.analyst.clone(),
+        journal,
+        recorder,
+        stop,
+        cancel,
+        limits: SessionLimits {
+            message_bytes_max: limits.message_bytes_max,
+            hold_in_transaction_seconds_max: limits.hold_in_transaction_seconds_max,
+            idle_max: (limits.idle_seconds_max > 0).then(|| Duration::from_secs(limits.idle_seconds_max)),
+        },
+        masked_columns: app.config.mask.columns.clone().into(),
+    };
+    session::run(parts, (reader, writer), upstream, greeting).await;
+    drop(key);
+}
+
+/// Puts the session on record before its first statement.
+async fn begin<'a>(
+    app: &'a App,
+    header: &SessionHeader,
+    cancel: Arc<Cancel>,
+) -> Result<(CancelGuard<'a>, SessionJournal, Recorder), Refusal> {
+    let key = app.cancels.register(cancel)?;
+    let chain = Chain::new(
+        header.id,
+        header.gateway.clone(),
+        Some(&header.person),
+        Some(header.target.clone()),
+    );
+    let journal = SessionJournal::new(app.journal.clone(), chain);
+    let opened = Happening::SessionOpened { header: header.clone() };
+    journal.append(vec![opened]).await.map_err(|error| error.refusal())?;
+    let recorder = app
+        .spool
+        .open_session(header)
+        .map_err(|error| Refusal::unready("the recording", &error))?;
+    Ok((key, journal, recorder))
+}
+
+/// AuthenticationOk, what the server reported of itself, a cancel key of our own, ReadyForQuery.
+fn greeting(upstream: &Upstream, key: CancelKey) -> Bytes {
+    let mut out = BytesMut::new();
+    write_message(&mut out, b'R', |out| out.put_i32(0));
+    for (name, value) in &upstream.parameters {
+        write_message(&mut out, b'S', |out| {
+            for text in [name, value] {
+                out.put_slice(text.as_bytes());
+                out.put_u8(0);
+            }
+        });
+    }
+    write_message(&mut out, b'K', |out| {
+        out.put_i32(key.process);
+        out.put_i32(key.secret);
+    });
+    super::reply::ready(&mut out, b'I');
+    out.freeze()
+}
