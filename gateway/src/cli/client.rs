@@ -195,12 +195,13 @@ impl GatewayClient {
         Ok(events)
     }
 
-    /// Says how many chunks a recording has, and its manifest; none while the session lives.
-    pub async fn recording(&self, session: SessionId) -> Result<(u64, Option<Bytes>), ClientError> {
+    /// Says how many chunks a recording has, its manifest (none while the session lives), and the public key of the
+    /// gateway's recordings in PEM.
+    pub async fn recording(&self, session: SessionId) -> Result<(u64, Option<Bytes>, String), ClientError> {
         let facts: RecordingFacts = self.read(&format!("/api/v1/sessions/{session}/recording"), &[]).await?;
         let manifest = facts.manifest.map(|text| STANDARD.decode(text)).transpose();
         let manifest = manifest.map_err(|error| self.strange(format!("the manifest is not base 64: {error}")))?;
-        Ok((facts.chunks, manifest.map(Bytes::from)))
+        Ok((facts.chunks, manifest.map(Bytes::from), facts.key))
     }
 
     /// Reads one chunk of a recording as it is stored.

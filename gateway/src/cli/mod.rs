@@ -8,8 +8,11 @@ mod effects;
 mod env;
 mod gateway;
 mod policy;
+mod recording;
+mod replay;
 mod sessions;
 mod terminal;
+mod verify;
 
 pub use client::{ClientError, ConnectArgs, GatewayClient};
 pub use terminal::{ago, print};
@@ -46,6 +49,8 @@ enum Command {
     Approvals(approvals::Args),
     Audit(audit::Args),
     Sessions(sessions::Args),
+    Replay(replay::Args),
+    Verify(verify::Args),
     Env(env::Args),
 }
 
@@ -77,6 +82,8 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Approvals(args) => approvals::run(args).await,
         Command::Audit(args) => audit::run(args).await,
         Command::Sessions(args) => sessions::run(args).await,
+        Command::Replay(args) => replay::run(args).await,
+        Command::Verify(args) => verify::run(args).await,
         Command::Env(args) => env::run(args).await,
     }
 }

@@ -47,6 +47,7 @@ use countersign_infra::domain::identity::Person;
 use countersign_infra::identity::oidc::Verifier;
 use countersign_infra::journal::Journal;
 use countersign_infra::recordings::RecordingStore;
+use countersign_infra::recordings::key::PublicKey;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::task::TaskTracker;
@@ -93,6 +94,8 @@ pub struct ConsoleParts {
     pub approvals: Arc<dyn ApprovalStore>,
     pub journal: Arc<dyn Journal>,
     pub recordings: Arc<dyn RecordingStore>,
+    /// With which this gateway's recordings are checked.
+    pub recording_key: PublicKey,
     pub verifier: Arc<Verifier>,
     pub policy: PolicyHandle,
     pub sessions: SessionRegistry,
@@ -105,6 +108,7 @@ pub struct Console {
     gateway: String,
     approvals: Arc<dyn ApprovalStore>,
     recordings: Arc<dyn RecordingStore>,
+    recording_key: PublicKey,
     reader: Arc<dyn Journal>,
     journal: journal::ApiJournal,
     verifier: Arc<Verifier>,
@@ -125,6 +129,7 @@ impl Console {
             gateway: parts.gateway,
             approvals: parts.approvals,
             recordings: parts.recordings,
+            recording_key: parts.recording_key,
             reader: parts.journal,
             journal,
             verifier: parts.verifier,

@@ -20,6 +20,8 @@ pub struct RecordingFacts {
     pub chunks: u64,
     /// The signed manifest in base 64; none while the session lives.
     pub manifest: Option<String>,
+    /// The public key of this gateway's recordings in PEM. Who does not trust the gateway keeps a copy of their own.
+    pub key: String,
 }
 
 /// Says what a session's recording consists of. Journaled.
@@ -47,6 +49,7 @@ pub async fn read_recording(
     Ok(Json(RecordingFacts {
         chunks,
         manifest: manifest.map(|bytes| STANDARD.encode(bytes)),
+        key: console.recording_key.pem(),
     }))
 }
 

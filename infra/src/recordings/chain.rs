@@ -379,7 +379,9 @@ impl<'k> Verifier<'k> {
         let manifest = manifest.map(|bytes| Manifest::read(bytes, self.key)).transpose()?;
         match &manifest {
             Some(manifest) => agree(manifest, &self.chain, self.header.as_ref())?,
-            None if self.witness.closed.is_some() => return Err(Broken::ManifestMissing),
+            None if self.witness.closed.is_some_and(|closed| closed.chunks > 0) => {
+                return Err(Broken::ManifestMissing);
+            }
             None => {}
         }
         Ok(Report {

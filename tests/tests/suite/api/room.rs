@@ -20,6 +20,7 @@ use countersign_infra::identity::oidc::{Issuer as Trusted, Verifier};
 use countersign_infra::journal::{Journal, JournalQuery};
 use countersign_infra::recordings::RecordingStore;
 use countersign_infra::recordings::disk::DiskRecordings;
+use countersign_infra::recordings::key::SigningKey;
 use countersign_tests::issuer::{Claims, Issuer};
 use serde_json::Value;
 use std::sync::Arc;
@@ -92,6 +93,7 @@ impl Room {
             approvals: Arc::new(store.clone()),
             journal: Arc::new(store.clone()),
             recordings: recordings.clone(),
+            recording_key: SigningKey::generate().unwrap().public().clone(),
             verifier: Arc::new(Verifier::new(vec![trusted]).unwrap()),
             policy: policy.clone(),
             sessions: sessions.clone(),

@@ -1,0 +1,379 @@
+//! A recorded PostgreSQL session as text for people. Pure: bytes in, entries out; it never fails on odd bytes.
+//!
+//! Messages: <https://www.postgresql.org/docs/current/protocol-message-formats.html>
+
+use super::message::{Fields, Message, Stream, is_request_packet};
+use super::values;
+use countersign_infra::domain::display::escape;
+use countersign_infra::recordings::format::Direction;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+/// Rows that are lined up together; what follows in the same result keeps their widths.
+const ROWS_TOGETHER_MAX: usize = 500;
+/// Prepared statements whose parameter types are remembered.
+const STATEMENTS_MAX: usize = 10_000;
+
+/// One thing that happened, as it is printed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub micros: u64,
+    pub direction: Direction,
+    /// Escaped; may have several lines.
+    pub text: String,
+}
+
+/// Turns a session's bytes into entries.
+#[derive(Default)]
+pub struct Transcript {
+    client: Stream,
+    server: Stream,
+    upstream: Stream,
+    /// Parameter types by statement name.
+    statements: BTreeMap<Vec<u8>, Vec<u32>>,
+    columns: Vec<Column>,
+    table: Option<Table>,
+    entries: Vec<Entry>,
+}
+
+#[derive(Clone)]
+struct Column {
+    name: String,
+    kind: u32,
+    is_binary: bool,
+}
+
+struct Table {
+    micros: u64,
+    titles: Vec<String>,
+    rows: Vec<Vec<String>>,
+    widths: Vec<usize>,
+}
+
+impl Transcript {
+    /// Takes recorded bytes and returns what is complete with them.
+    pub fn push(&mut self, direction: Direction, micros: u64, bytes: &[u8]) -> Vec<Entry> {
+        let stream = match direction {
+            Direction::ClientToGateway => &mut self.client,
+            Direction::GatewayToClient => &mut self.server,
+            Direction::GatewayToUpstream => &mut self.upstream,
+        };
+        stream.push(bytes);
+        while let Some(message) = self.next_message(direction) {
+            self.message(direction, micros, &message);
+        }
+        std::mem::take(&mut self.entries)
+    }
+
+    /// Returns what was still open at the end.
+    pub fn finish(mut self) -> Vec<Entry> {
+        self.flush_table();
+        self.entries
+    }
+
+    fn next_message(&mut self, direction: Direction) -> Option<Message> {
+        match direction {
+            Direction::ClientToGateway => self.client.next_from_client(),
+            Direction::GatewayToClient => self.server.next(),
+            Direction::GatewayToUpstream => self.upstream.next(),
+        }
+    }
+
+    fn message(&mut self, direction: Direction, micros: u64, message: &Message) {
+        if direction == Direction::GatewayToClient {
+            return self.answer(micros, message);
+        }
+        let text = match message {
+            Message::Packet(body) => packet(body),
+            Message::Typed(kind, body) => self.question(*kind, body),
+            Message::Skipped { kind, length } => skipped(*kind, *length),
+        };
+        self.say(direction, micros, text);
+    }
+
+    fn say(&mut self, direction: Direction, micros: u64, text: String) {
+        self.entries.push(Entry {
+            micros,
+            direction,
+            text,
+        });
+    }
+
+    fn question(&mut self, kind: u8, body: &[u8]) -> String {
+        let mut fields = Fields(body);
+        match kind {
+            b'Q' => format!("Query: {}", escape(&fields.text())),
+            b'P' => self.parse(fields),
+            b'B' => self.bind(fields),
+            b'E' => {
+                let portal = name(&fields.text());
+                match fields.i32() {
+                    Some(rows) if rows > 0 => format!("Execute{portal}, at most {rows} rows"),
+                    Some(_) | None => format!("Execute{portal}"),
+                }
+            }
+            b'D' => format!("Describe {}", fields.statement_or_portal()),
+            b'C' => format!("Close {}", fields.statement_or_portal()),
+            b'F' => format!("Function call of {}", fields.u32().unwrap_or_default()),
+            b'd' => format!("Copy data: {}", values::text_or_hex(body)),
+            b'c' => "Copy done".to_owned(),
+            b'f' => format!("Copy failed: {}", escape(&fields.text())),
+            b'H' => "Flush".to_owned(),
+            b'S' => "Sync".to_owned(),
+            b'X' => "Terminate".to_owned(),
+            b'p' => format!("Password or authentication data, {} bytes (not shown)", body.len()),
+            other => unknown(other, body),
+        }
+    }
+
+    fn parse(&mut self, mut fields: Fields<'_>) -> String {
+        let statement = fields.bytes_to_zero().to_vec();
+        let sql = fields.text();
+        let count = fields.u16().unwrap_or_default();
+        let types = (0..count).map_while(|_| fields.u32()).collect::<Vec<_>>();
+        let shown = name(&String::from_utf8_lossy(&statement));
+        if self.statements.len() < STATEMENTS_MAX || self.statements.contains_key(&statement) {
+            self.statements.insert(statement, types);
+        }
+        format!("Parse{shown}: {}", escape(&sql))
+    }
+
+    fn bind(&self, mut fields: Fields<'_>) -> String {
+        let portal = name(&fields.text());
+        let statement = fields.bytes_to_zero();
+        let types = self.statements.get(statement).map(Vec::as_slice).unwrap_or_default();
+        let mut text = format!("Bind{portal}{}", of(&String::from_utf8_lossy(statement)));
+        let formats = fields.formats();
+        let count = fields.u16().unwrap_or_default();
+        for index in 0..usize::from(count) {
+            let Some(value) = fields.value() else {
+                text.push_str(" (the rest is not understood)");
+                break;
+            };
+            let is_binary = format_of(&formats, index);
+            let kind = types.get(index).copied().unwrap_or_default();
+            let value = match value {
+                Some(bytes) => values::quoted(kind, is_binary, bytes),
+                None => "NULL".to_owned(),
+            };
+            // Nothing fails when writing into a string.
+            let _ = write!(text, "{} ${} = {value}", if index == 0 { ":" } else { "," }, index + 1);
+        }
+        text
+    }
+
+    fn answer(&mut self, micros: u64, message: &Message) {
+        let (kind, body) = match message {
+            Message::Typed(b'T', body) => return self.row_description(micros, Fields(body)),
+            Message::Typed(b'D', body) => return self.data_row(micros, Fields(body)),
+            Message::Typed(kind, body) => (*kind, body),
+            Message::Packet(body) => (0, body),
+            Message::Skipped { kind, length } => {
+                self.flush_table();
+                return self.say(Direction::GatewayToClient, micros, skipped(*kind, *length));
+            }
+        };
+        self.flush_table();
+        self.say(Direction::GatewayToClient, micros, answer(kind, body));
+    }
+
+    fn row_description(&mut self, micros: u64, mut fields: Fields<'_>) {
+        self.flush_table();
+        let count = fields.u16().unwrap_or_default();
+        self.columns = (0..count).map_while(|_| column(&mut fields)).collect();
+        let titles = self.columns.iter().map(|column| column.name.clone()).collect();
+        self.table = Some(Table::new(micros, titles));
+    }
+
+    fn data_row(&mut self, micros: u64, mut fields: Fields<'_>) {
+        let count = fields.u16().unwrap_or_default();
+        let mut cells = Vec::new();
+        for index in 0..usize::from(count) {
+            let Some(value) = fields.value() else { break };
+            let column = self.columns.get(index);
+            let (kind, is_binary) = column.map_or((0, false), |column| (column.kind, column.is_binary));
+            cells.push(value.map_or_else(|| "NULL".to_owned(), |bytes| values::cell(kind, is_binary, bytes)));
+        }
+        let table = self.table.get_or_insert_with(|| Table::new(micros, Vec::new()));
+        table.rows.push(cells);
+        if table.rows.len() >= ROWS_TOGETHER_MAX {
+            let text = table.take_text();
+            let micros = table.micros;
+            self.say(Direction::GatewayToClient, micros, text);
+        }
+    }
+
+    fn flush_table(&mut self) {
+        if let Some(mut table) = self.table.take() {
+            let text = table.take_text();
+            if !text.is_empty() {
+                self.say(Direction::GatewayToClient, table.micros, text);
+            }
+        }
+    }
+}
+
+impl Table {
+    fn new(micros: u64, titles: Vec<String>) -> Self {
+        Self {
+            micros,
+            titles,
+            rows: Vec::new(),
+            widths: Vec::new(),
+        }
+    }
+
+    /// The rows so far, lined up, under the titles if these were not printed yet.
+    fn take_text(&mut self) -> String {
+        let titles = std::mem::take(&mut self.titles);
+        let rows = std::mem::take(&mut self.rows);
+        for row in std::iter::once(&titles).chain(&rows) {
+            self.widths.resize(self.widths.len().max(row.len()), 0);
+            for (width, cell) in self.widths.iter_mut().zip(row) {
+                *width = (*width).max(cell.chars().count());
+            }
+        }
+        let mut lines = Vec::new();
+        if !titles.is_empty() {
+            lines.push(line(&titles, &self.widths));
+            let rules = self.widths.iter().map(|width| "-".repeat(*width)).collect::<Vec<_>>();
+            lines.push(rules.join("-+-"));
+        }
+        lines.extend(rows.iter().map(|row| line(row, &self.widths)));
+        lines.join("\n")
+    }
+}
+
+fn line(cells: &[String], widths: &[usize]) -> String {
+    let filled = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+    filled.collect::<Vec<_>>().join(" | ").trim_end().to_owned()
+}
+
+fn column(fields: &mut Fields<'_>) -> Option<Column> {
+    let name = escape(&fields.text());
+    fields.u32()?; // table
+    fields.u16()?; // attribute
+    let kind = fields.u32()?;
+    fields.u16()?; // size
+    fields.u32()?; // modifier
+    let is_binary = fields.u16()? == 1;
+    Some(Column { name, kind, is_binary })
+}
+
+fn format_of(formats: &[u16], index: usize) -> bool {
+    match formats {
+        [] => false,
+        [all] => *all == 1,
+        each => each.get(index) == Some(&1),
+    }
+}
+
+fn answer(kind: u8, body: &[u8]) -> String {
+    let mut fields = Fields(body);
+    match kind {
+        b'C' => format!("Complete: {}", escape(&fields.text())),
+        b'E' => format!("Error: {}", report(fields)),
+        b'N' => format!("Notice: {}", report(fields)),
+        b'Z' => match body {
+            b"I" => "Ready".to_owned(),
+            b"T" => "Ready, in a transaction".to_owned(),
+            b"E" => "Ready, in a failed transaction".to_owned(),
+            _ => unknown(kind, body),
+        },
+        b'R' => match fields.u32() {
+            Some(0) => "Signed in".to_owned(),
+            Some(3) => "Asks for a password".to_owned(),
+            Some(other) => format!("Authentication step {other}"),
+            None => unknown(kind, body),
+        },
+        b'S' => {
+            let name = escape(&fields.text());
+            format!("Setting: {name} = {}", escape(&fields.text()))
+        }
+        b'A' => {
+            let _process = fields.u32();
+            let channel = escape(&fields.text());
+            format!("Notification on {channel}: {}", escape(&fields.text()))
+        }
+        b'K' => "Cancel key (not shown)".to_owned(),
+        b'I' => "Complete: empty query".to_owned(),
+        b'1' => "Parse complete".to_owned(),
+        b'2' => "Bind complete".to_owned(),
+        b'3' => "Close complete".to_owned(),
+        b's' => "Portal suspended".to_owned(),
+        b'n' => "No rows to describe".to_owned(),
+        b't' => "Parameter description".to_owned(),
+        b'G' => "Copy in begins".to_owned(),
+        b'H' => "Copy out begins".to_owned(),
+        b'W' => "Copy both begins".to_owned(),
+        b'd' => format!("Copy data: {}", values::text_or_hex(body)),
+        b'c' => "Copy done".to_owned(),
+        b'V' => "Function call answered".to_owned(),
+        b'v' => "Negotiates the protocol version".to_owned(),
+        other => unknown(other, body),
+    }
+}
+
+/// The fields of an error or notice: severity, code, message, then what else is there.
+fn report(mut fields: Fields<'_>) -> String {
+    let mut found = BTreeMap::new();
+    while let Some(code) = fields.byte().filter(|code| *code != 0) {
+        found.insert(code, escape(&fields.text()));
+    }
+    let field = |code| found.get(&code).map(String::as_str).unwrap_or_default();
+    let mut text = format!("{} {}: {}", field(b'S'), field(b'C'), field(b'M'));
+    for (code, title) in [(b'D', "DETAIL"), (b'H', "HINT"), (b'W', "CONTEXT"), (b'P', "POSITION")] {
+        if found.contains_key(&code) {
+            let _ = write!(text, "\n{title}: {}", field(code));
+        }
+    }
+    text
+}
+
+/// A packet without a type: the very first of a connection.
+fn packet(body: &[u8]) -> String {
+    let mut fields = Fields(body);
+    match fields.u32() {
+        Some(80_877_103) => "Asks for TLS".to_owned(),
+        Some(80_877_104) => "Asks for GSSAPI encryption".to_owned(),
+        Some(80_877_102) => "Asks to cancel (key not shown)".to_owned(),
+        Some(version) if is_request_packet(version) => {
+            let mut settings = Vec::new();
+            while let key @ [_, ..] = fields.bytes_to_zero() {
+                let key = escape(&String::from_utf8_lossy(key));
+                settings.push(format!("{key}={}", escape(&fields.text())));
+            }
+            format!("Startup {}.{}: {}", version >> 16, version & 0xffff, settings.join(" "))
+        }
+        Some(_) | None => unknown(0, body),
+    }
+}
+
+fn skipped(kind: u8, length: usize) -> String {
+    format!(
+        "Message {} of {length} bytes: too long to show",
+        escape(&char::from(kind).to_string())
+    )
+}
+
+fn unknown(kind: u8, body: &[u8]) -> String {
+    let kind = escape(&char::from(kind).to_string());
+    format!("Message {kind}, {} bytes: {}", body.len(), values::text_or_hex(body))
+}
+
+fn name(name: &str) -> String {
+    match name {
+        "" => String::new(),
+        name => format!(" {}", escape(name)),
+    }
+}
+
+fn of(statement: &str) -> String {
+    match statement {
+        "" => String::new(),
+        statement => format!(" of {}", escape(statement)),
+    }
+}
+
+#[cfg(test)]
+mod tests;
