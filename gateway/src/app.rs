@@ -22,7 +22,7 @@ use countersign_infra::identity::oidc::Verifier;
 use countersign_infra::journal::Journal;
 use countersign_infra::recordings::RecordingStore;
 use countersign_infra::recordings::disk::DiskRecordings;
-use countersign_infra::recordings::key::SigningKey;
+use countersign_infra::recordings::key::{PublicKey, SigningKey};
 use std::collections::BTreeMap;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -79,6 +79,7 @@ struct Stores {
     approvals: Arc<dyn ApprovalStore>,
     journal: Arc<dyn Journal>,
     recordings: Arc<dyn RecordingStore>,
+    recording_key: PublicKey,
 }
 
 /// Runs the gateway of this configuration until SIGTERM, SIGINT, or a part that cannot go on.
@@ -150,6 +151,7 @@ async fn assemble(config: Config, stop: &CancellationToken) -> anyhow::Result<(A
         approvals: Arc::new(store.clone()),
         journal: Arc::new(store),
         recordings,
+        recording_key: key.public().clone(),
     };
     let policy = PolicyHandle::start(config.policy.path.clone(), stop.clone()).context("the policy")?;
     let holds = Holds::new(
@@ -278,6 +280,7 @@ fn console_parts(app: &App, stores: Stores, listens: std::net::SocketAddr) -> Co
         approvals: stores.approvals,
         journal: stores.journal,
         recordings: stores.recordings,
+        recording_key: stores.recording_key,
         verifier: app.verifier.clone(),
         policy: app.gate.policy().clone(),
         sessions: app.sessions.clone(),
