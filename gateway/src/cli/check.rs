@@ -81,10 +81,13 @@ async fn find(path: &Path) -> anyhow::Result<Findings> {
     let policy = config.policy.path.clone();
     match tokio::task::spawn_blocking(move || Policies::load(&policy)).await? {
         Ok(policies) => {
-            let rules = policies.rule_ids().count();
+            let rules = match policies.rule_ids().count() {
+                1 => "1 rule".to_owned(),
+                several => format!("{several} rules"),
+            };
             findings
                 .fine
-                .push(format!("policy {}: {rules} rules", config.policy.path.display()));
+                .push(format!("policy {}: {rules}", config.policy.path.display()));
         }
         Err(error) => findings.problems.push(Finding {
             file: None,
@@ -152,7 +155,7 @@ impl Finding {
                 };
                 problems.into_iter().map(finding).collect()
             }
-            unreadable @ ConfigError::Unreadable { .. } => {
+            unreadable @ ConfigError::Unreadable(_) => {
                 vec![Self {
                     file: None,
                     line: None,

@@ -1,7 +1,7 @@
 //! Reading `countersign.toml`.
 
 use super::walk::{Places, one_line, walk};
-use super::{Config, checks, references};
+use super::{Config, Reference, ReferenceError, checks, references};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -16,12 +16,8 @@ pub struct Problem {
 /// Why the configuration cannot be used. Its text has one line for each problem, as `path:line: what`.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    #[error("cannot read the configuration {}: {source}", path.display())]
-    Unreadable {
-        path: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
+    #[error("the configuration {0}")]
+    Unreadable(#[source] ReferenceError),
     #[error("{}", Lines(path, problems))]
     Invalid { path: PathBuf, problems: Vec<Problem> },
 }
@@ -64,10 +60,9 @@ impl Config {
     }
 
     fn load_with_places(path: &Path) -> Result<(Self, Places), ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
-            path: path.to_owned(),
-            source,
-        })?;
+        let text = Reference::File(path.to_owned())
+            .read_text()
+            .map_err(ConfigError::Unreadable)?;
         let (mut config, places) = Self::parse(&text).map_err(|problems| invalid(problems, path))?;
         config.resolve(path.parent().unwrap_or(Path::new("")));
         Ok((config, places))

@@ -95,6 +95,11 @@ impl Reference {
         Ok(bytes)
     }
 
+    /// Reads something public that is text.
+    pub(super) fn read_text(&self) -> Result<String, ReferenceError> {
+        String::from_utf8(self.read_bytes()?).map_err(|_| ReferenceError::NotText(self.clone()))
+    }
+
     /// Makes a relative path stand beside the configuration file.
     pub(super) fn resolve(&mut self, base: &Path) {
         match self {

@@ -64,9 +64,13 @@ fn check_audience(issuer: &Issuer, claims: &Claims) -> Result<(), TokenError> {
         .any(|audience| issuer.audiences.iter().any(|ours| ours == audience))
     {
         let theirs: Vec<String> = audiences.iter().take(5).map(|audience| quoted(audience)).collect();
+        let theirs = if theirs.is_empty() {
+            "nobody".to_owned()
+        } else {
+            format!("audience {}", theirs.join(" and "))
+        };
         return Err(refused(format!(
-            "the token is for audience {}, this gateway expects {}: ask the issuer for a token of that audience",
-            theirs.join(" and "),
+            "the token is for {theirs}, this gateway expects {}: ask the issuer for a token of that audience",
             listed(&issuer.audiences),
         )));
     }
@@ -115,18 +119,16 @@ fn check_times(issuer: &Issuer, claims: &Claims, now: Timestamp) -> Result<Valid
     if expires <= issued {
         return Err(refused("the token ends (exp) before it begins (iat)".to_owned()));
     }
-    let begins = [
-        Some(("issued", issued)),
-        time(claims, "nbf")?.map(|begins| ("valid only", begins)),
-    ];
-    for (word, begins) in begins.into_iter().flatten() {
-        if begins.checked_sub_signed(skew).unwrap_or(begins) > now {
-            return Err(refused(format!(
-                "the token is {word} from {} on, and here it is {}: check the clocks, or wait",
-                shown(begins),
-                shown(now)
-            )));
-        }
+    let here = format!("and here it is {}: check the clocks, or wait", shown(now));
+    let lies_ahead = |moment: Timestamp| moment.checked_sub_signed(skew).unwrap_or(moment) > now;
+    if lies_ahead(issued) {
+        return Err(refused(format!("the token was issued at {}, {here}", shown(issued))));
+    }
+    if let Some(begins) = time(claims, "nbf")?.filter(|begins| lies_ahead(*begins)) {
+        return Err(refused(format!(
+            "the token is valid only from {} on, {here}",
+            shown(begins)
+        )));
     }
     Ok(Validity { ends })
 }

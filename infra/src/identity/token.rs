@@ -189,4 +189,22 @@ mod tests {
             check(&token(header, "{}"), expected);
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_the_reader_panic(text in "[A-Za-z0-9_=.-]{0,200}|\\PC{0,80}") {
+            let _ = Token::read(&text);
+        }
+
+        #[test]
+        fn a_header_of_any_kind_is_read_or_refused(
+            name in "alg|kid|typ|crit|enc",
+            value in "[1-9]{1,3}|null|true|\\[1\\]|\"[a-zA-Z0-9 ]{0,20}\"",
+        ) {
+            if let Ok(token) = Token::read(&token(&format!("{{\"{name}\":{value}}}"), "{}")) {
+                assert!(name != "crit" && name != "enc" && token.issuer().is_err());
+                assert_eq!(token.key_id().is_err(), name == "kid" && !value.starts_with('"'));
+            }
+        }
+    }
 }

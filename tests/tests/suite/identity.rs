@@ -133,7 +133,7 @@ async fn a_token_whose_claims_are_not_in_order_is_refused() {
         (json!({"iat": now.to_string()}), "the token's iat is not a number"),
         (
             json!({"iat": now + 3000, "exp": now + 6000}),
-            "the token is issued from ",
+            "the token was issued at ",
         ),
         (json!({"iat": now + 20}), ""),
         (
@@ -147,7 +147,7 @@ async fn a_token_whose_claims_are_not_in_order_is_refused() {
             json!({"aud": "billing"}),
             "the token is for audience \"billing\", this gateway expects \"countersign\"",
         ),
-        (json!({"aud": []}), "the token is for audience , this"),
+        (json!({"aud": []}), "the token is for nobody, this gateway expects"),
         (json!({"aud": null}), "the token does not say whom it is for"),
         (json!({"aud": 7}), "the token's aud is neither"),
         (

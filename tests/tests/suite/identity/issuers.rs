@@ -2,8 +2,9 @@
 
 use super::{AUDIENCE, Setup, alice, check, start};
 use chrono::TimeDelta;
+use countersign_infra::domain::identity::PersonKind;
 use countersign_infra::identity::oidc::{self, IssuerError, TokenError, Verifier};
-use countersign_tests::issuer::{Behaviour, Signing};
+use countersign_tests::issuer::{Behaviour, Claims, Signing};
 use countersign_tests::wait::eventually;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -259,6 +260,31 @@ fn issuers_that_cannot_be_trusted_are_refused_at_start() {
     }
     let twice = Verifier::new(vec![good(), url("http://127.0.0.1:1/")]).err();
     assert!(matches!(twice, Some(IssuerError::Twice(_))), "{twice:?}");
+}
+
+#[tokio::test]
+async fn the_test_issuers_token_endpoint_gives_tokens_for_the_right_secret_only() {
+    drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+    let setup = Setup::new().await;
+    setup
+        .issuer
+        .register("etl", "right", Claims::machine("etl", AUDIENCE, &["batch"]));
+    let endpoint = setup.issuer.url().join("token").unwrap();
+    for (secret, status) in [("right", 200), ("wrong", 401)] {
+        let body = format!("grant_type=client_credentials&client_id=etl&client_secret={secret}");
+        let answer = reqwest::Client::new()
+            .post(endpoint.clone())
+            .body(body)
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(answer.status(), status);
+        let answer: Value = answer.json().await.unwrap();
+        if let Some(token) = answer["access_token"].as_str() {
+            let etl = setup.verifier.verify(token, setup.now).await.unwrap().person;
+            assert_eq!((etl.key.subject.as_str(), etl.kind), ("etl", PersonKind::Machine));
+        }
+    }
 }
 
 async fn asked(issuer: &countersign_tests::issuer::Issuer) {
