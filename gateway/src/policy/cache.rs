@@ -88,3 +88,26 @@ pub(super) fn key(question: &Question<'_>, uses: &Uses) -> Option<Digest> {
     }
     Some(digest.finish())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(number: usize) -> Verdict {
+        Verdict::Allow {
+            rules: vec![number.to_string()],
+        }
+    }
+
+    #[test]
+    fn the_cache_stays_within_its_bound_and_keeps_what_is_asked_for() {
+        let mut cache = Cache::default();
+        let key = |number: usize| Digest::of(&number.to_be_bytes());
+        for number in 0..5 * ENTRIES_MAX {
+            cache.keep(key(number), verdict(number));
+            assert_eq!(cache.find(&key(0)), Some(verdict(0)), "asked for all the time");
+            assert!(cache.len() <= 2 * ENTRIES_MAX + 1);
+        }
+        assert_eq!(cache.find(&key(1)), None, "asked for never again");
+    }
+}

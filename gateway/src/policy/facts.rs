@@ -136,17 +136,19 @@ impl<'a> Facts<'a> {
     }
 }
 
-/// The names under which rules may speak of an object: `shop.orders` is also `orders`.
+/// The names under which rules may speak of an object: `shop.orders` is also `orders`, and `shop.*` as one of the
+/// things in `shop`.
 pub(super) fn names_of(object: &str) -> BTreeSet<String> {
-    let tails = object
-        .char_indices()
-        .filter(|(_, c)| *c == '.')
-        .filter_map(|(at, _)| object.get(at + 1..));
-    std::iter::once(object)
-        .chain(tails)
-        .filter(|name| !name.is_empty())
-        .map(str::to_owned)
-        .collect()
+    let starts = object.match_indices('.').map(|(dot, _)| dot + 1);
+    let tails = std::iter::once(0).chain(starts).filter_map(|start| object.get(start..));
+    let mut names = BTreeSet::new();
+    for tail in tails.filter(|tail| !tail.is_empty()) {
+        names.insert(tail.to_owned());
+        if let Some((schema, _)) = tail.rsplit_once('.') {
+            names.insert(format!("{schema}.*"));
+        }
+    }
+    names
 }
 
 pub(super) fn is_truncated(text: &str) -> bool {

@@ -5,7 +5,7 @@ use super::load::{Policies, Sources};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -57,7 +57,12 @@ impl PolicyHandle {
             shared: Arc::new(shared),
         };
         let follower = handle.clone();
-        handle.shared.tasks.spawn(async move { follower.follow(stop).await });
+        // Listened to from here on: until then a SIGHUP ends the process.
+        let hangup = hangups();
+        handle
+            .shared
+            .tasks
+            .spawn(async move { follower.follow(stop, hangup).await });
         handle.shared.tasks.close();
         Ok(handle)
     }
@@ -146,17 +151,10 @@ impl PolicyHandle {
         self.shared.changes.send_modify(|count| *count += 1);
     }
 
-    async fn follow(self, stop: CancellationToken) {
+    async fn follow(self, stop: CancellationToken, mut hangup: Option<Signal>) {
         let mut before = None;
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut hangup = match signal(SignalKind::hangup()) {
-            Ok(hangup) => Some(hangup),
-            Err(error) => {
-                tracing::warn!(%error, "SIGHUP cannot be listened to; policy files are looked at every second");
-                None
-            }
-        };
         loop {
             let asked = async {
                 match &mut hangup {
@@ -180,6 +178,16 @@ impl PolicyHandle {
                 let _ = self.take_up(seen.clone()).await;
             }
             before = Some(seen);
+        }
+    }
+}
+
+fn hangups() -> Option<Signal> {
+    match signal(SignalKind::hangup()) {
+        Ok(hangups) => Some(hangups),
+        Err(error) => {
+            tracing::warn!(%error, "SIGHUP cannot be listened to; the policy is looked at every second");
+            None
         }
     }
 }

@@ -52,9 +52,10 @@ impl Uses {
 
     /// The names with a schema that a bare `name` could mean.
     pub fn could_mean<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a String> {
+        let fits = move |(_, last): (&str, &str)| last == name || last == "*";
         self.qualified_names
             .iter()
-            .filter(move |qualified| qualified.rsplit_once('.').is_some_and(|(_, last)| last == name))
+            .filter(move |qualified| qualified.rsplit_once('.').is_some_and(fits))
     }
 
     fn field<'a>(&mut self, key: &str, value: &'a Value, ahead: &mut Vec<&'a Value>) {

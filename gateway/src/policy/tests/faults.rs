@@ -172,9 +172,11 @@ fn a_file_that_is_missing_or_huge_is_a_fault() {
 }
 
 #[test]
-fn the_example_policy_loads() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/policies/example.cedar");
-    Policies::load(&path).unwrap_or_else(|error| panic!("{error}"));
+fn the_policies_that_the_project_shows_load() {
+    for shown in ["policies/example.cedar", "demo/policy.cedar"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests").join(shown);
+        Policies::load(&path).unwrap_or_else(|error| panic!("{error}"));
+    }
 }
 
 #[test]
