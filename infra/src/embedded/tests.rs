@@ -101,7 +101,7 @@ async fn a_file_locked_by_another_program_is_unavailable_within_the_deadline() {
         );
     }
     assert!(
-        started.elapsed() < Duration::from_millis(5500),
+        started.elapsed() < Duration::from_secs(7),
         "it took {:?}",
         started.elapsed()
     );

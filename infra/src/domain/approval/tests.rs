@@ -1,7 +1,6 @@
 use super::{Approval, Ballot, Change, Choice, Invalid, Rejected, State, Terms, Via};
 use crate::domain::Timestamp;
 use crate::domain::example::{EPOCH, alice, at, ballot, bob, clause, new_approval, pending, person, start, terms};
-use crate::domain::id::Digest;
 use crate::domain::identity::{Person, PersonKind};
 use chrono::TimeDelta;
 
@@ -460,46 +459,6 @@ fn bounds_are_kept_and_leave_room_for_a_denial() {
         "this approval has 64 votes: no more are counted",
     );
     assert!(full.apply(deny("one-more"), at(9)).is_ok());
-}
-
-#[test]
-fn what_would_run_must_be_what_was_approved() {
-    let approval = approved(&["bob"], terms(1));
-    assert_eq!(
-        approval.verify(Digest::of(b"DELETE FROM orders"), at(6)),
-        Err(Invalid::OtherOperation)
-    );
-}
-
-#[test]
-fn a_record_that_was_rewritten_does_not_continue_what_was_opened() {
-    let opened = pending(terms(2));
-    let voted = opened.apply(approve("bob"), at(1)).unwrap();
-    let renewed = voted
-        .apply(
-            Change::Renew {
-                epoch: EPOCH,
-                until: at(60),
-            },
-            at(2),
-        )
-        .unwrap();
-    assert_eq!(renewed.continues(&opened), Ok(()));
-    let easier = Approval {
-        terms: terms(1),
-        ..renewed.clone()
-    };
-    let later = Approval {
-        deadline: at(9999),
-        ..renewed.clone()
-    };
-    let other = Approval {
-        requester: bob(),
-        ..renewed.clone()
-    };
-    for rewritten in [easier, later, other] {
-        assert_eq!(rewritten.continues(&opened), Err(Invalid::Rewritten));
-    }
 }
 
 #[test]
