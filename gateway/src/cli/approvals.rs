@@ -5,11 +5,15 @@ use super::terminal::{ago, head, length, print, print_json, table, time};
 use crate::console::{ApprovalPage, ApprovalView, ChoiceWord, ViaWord, VoteBody, WithdrawBody};
 use chrono::Utc;
 use clap::Subcommand;
+use countersign_infra::domain::Timestamp;
 use countersign_infra::domain::approval::{State, Vote};
 use countersign_infra::domain::display::escape;
 use countersign_infra::domain::id::ApprovalId;
 use std::fmt::Write;
 use std::process::ExitCode;
+
+/// Longest value of one line of `show`; the operation itself is shown whole.
+const VALUE_CHARS_MAX: usize = 4000;
 
 /// Lists, shows and decides what is held.
 #[derive(Debug, clap::Args)]
@@ -101,24 +105,7 @@ async fn list(args: List) -> anyhow::Result<()> {
         return Ok(print(nothing)?);
     }
     let now = Utc::now();
-    let row = |view: &ApprovalView| {
-        let approval = &view.approval;
-        let left = match approval.is_open() {
-            true => length(view.seconds_left),
-            false => approval.state.as_str().to_owned(),
-        };
-        [
-            approval.id.to_string(),
-            head(&approval.requester.name, 24),
-            head(&approval.place.target, 24),
-            head(&approval.operation.effects.in_words(), 40),
-            ago(approval.created, now),
-            left,
-            votes(view),
-            head(&approval.operation.display, 60),
-        ]
-    };
-    let rows: Vec<_> = page.approvals.iter().map(row).collect();
+    let rows: Vec<_> = page.approvals.iter().map(|view| row(view, now)).collect();
     let title = [
         "NUMBER",
         "WHO",
@@ -134,6 +121,31 @@ async fn list(args: List) -> anyhow::Result<()> {
         writeln!(text, "More: --before {next}")?;
     }
     Ok(print(&text)?)
+}
+
+fn row(view: &ApprovalView, now: Timestamp) -> [String; 8] {
+    let approval = &view.approval;
+    let left = match approval.is_open() {
+        true => length(view.seconds_left),
+        false => approval.state.as_str().to_owned(),
+    };
+    [
+        approval.id.to_string(),
+        head(&approval.requester.name, 24),
+        head(&approval.place.target, 24),
+        head(&approval.operation.effects.in_words(), 40),
+        ago(approval.created, now),
+        left,
+        votes(view),
+        head(&approval.operation.display, 60),
+    ]
+}
+
+/// How far each clause has come: `1/2`, `0/1+1/1`.
+fn votes(view: &ApprovalView) -> String {
+    let clauses = view.quorum.iter();
+    let words = clauses.map(|clause| format!("{}/{}", clause.approved_by.len(), clause.quorum));
+    words.collect::<Vec<_>>().join("+")
 }
 
 async fn show(args: One) -> anyhow::Result<()> {
@@ -182,58 +194,46 @@ fn told(json: bool, view: &ApprovalView) -> anyhow::Result<()> {
 
 fn in_full(view: &ApprovalView) -> Result<String, std::fmt::Error> {
     let approval = &view.approval;
-    let (place, operation, terms) = (&approval.place, &approval.operation, &approval.terms);
-    let now = Utc::now();
+    let mut lines = asked(view);
+    lines.extend(warnings(view).into_iter().map(|warning| ("Note", warning.to_owned())));
+    lines.push(("Votes", approval.quorum_state()));
+    lines.extend(approval.terms.clauses.iter().map(|clause| {
+        let groups = clause.approvers.join(", ");
+        ("Needs", format!("rule {}: {} of {groups}", clause.rule, clause.quorum))
+    }));
+    lines.extend(approval.terms.reasons.iter().map(|reason| ("Because", reason.clone())));
+    lines.extend(approval.votes.iter().map(|vote| ("Vote", cast(vote))));
+    lines.push(("Session", approval.session.to_string()));
+    let (digest, size) = (approval.operation.digest, approval.operation.size_bytes);
+    lines.push(("Digest", format!("SHA-256 {digest} over {size} bytes")));
     let mut text = String::new();
-    let mut line = |name: &str, value: String| writeln!(text, "{name:<12}{}", head(&value, 4000));
-    line("Approval", approval.id.to_string())?;
-    line("State", in_words(&approval.state))?;
-    line(
-        "Asked by",
-        person(&approval.requester.name, approval.requester.email.as_deref()),
-    )?;
-    line(
-        "From",
-        format!("{} ({})", approval.client.address, approval.client.application),
-    )?;
-    line(
-        "Asked",
-        format!("{} ({} ago)", time(approval.created), ago(approval.created, now)),
-    )?;
-    let left = match approval.is_open() {
-        true => format!("{} ({} left)", time(approval.deadline), length(view.seconds_left)),
-        false => time(approval.deadline),
-    };
-    line("Deadline", left)?;
-    line("Target", format!("{}, database {}", place.target, place.database))?;
-    line("Runs as", format!("{}, search_path {}", place.role, place.search_path))?;
-    line("Effects", operation.effects.in_words())?;
-    for warning in warnings(view) {
-        line("Note", warning.to_owned())?;
+    for (name, value) in lines {
+        writeln!(text, "{name:<12}{}", head(&value, VALUE_CHARS_MAX))?;
     }
-    line("Votes", approval.quorum_state())?;
-    for clause in &terms.clauses {
-        let needed = format!(
-            "rule {}: {} of {}",
-            clause.rule,
-            clause.quorum,
-            clause.approvers.join(", ")
-        );
-        line("Needs", needed)?;
-    }
-    for reason in &terms.reasons {
-        line("Because", reason.clone())?;
-    }
-    for vote in &approval.votes {
-        line("Vote", cast(vote))?;
-    }
-    line("Session", approval.session.to_string())?;
-    line(
-        "Digest",
-        format!("SHA-256 {} over {} bytes", operation.digest, operation.size_bytes),
-    )?;
-    writeln!(text, "\n{}", escape(&operation.display))?;
+    writeln!(text, "\n{}", escape(&approval.operation.display))?;
     Ok(text)
+}
+
+/// Who asks for what, where, and how long it waits.
+fn asked(view: &ApprovalView) -> Vec<(&'static str, String)> {
+    let approval = &view.approval;
+    let (requester, client, place) = (&approval.requester, &approval.client, &approval.place);
+    let left = match approval.is_open() {
+        true => format!(" ({} left)", length(view.seconds_left)),
+        false => String::new(),
+    };
+    let age = ago(approval.created, Utc::now());
+    vec![
+        ("Approval", approval.id.to_string()),
+        ("State", in_words(&approval.state)),
+        ("Asked by", person(&requester.name, requester.email.as_deref())),
+        ("From", format!("{} ({})", client.address, client.application)),
+        ("Asked", format!("{} ({age} ago)", time(approval.created))),
+        ("Deadline", format!("{}{left}", time(approval.deadline))),
+        ("Target", format!("{}, database {}", place.target, place.database)),
+        ("Runs as", format!("{}, search_path {}", place.role, place.search_path)),
+        ("Effects", approval.operation.effects.in_words()),
+    ]
 }
 
 fn warnings(view: &ApprovalView) -> Vec<&'static str> {
@@ -294,11 +294,4 @@ fn in_words(state: &State) -> String {
         State::Unknown { at, why } => format!("sent, outcome not known since {}: {why}", time(*at)),
     };
     escape(&text)
-}
-
-/// How far each clause has come: `1/2`, `0/1+1/1`.
-fn votes(view: &ApprovalView) -> String {
-    let clauses = view.quorum.iter();
-    let words = clauses.map(|clause| format!("{}/{}", clause.approved_by.len(), clause.quorum));
-    words.collect::<Vec<_>>().join("+")
 }
