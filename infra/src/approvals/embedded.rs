@@ -202,12 +202,21 @@ fn overdue(connection: &Connection, now: Timestamp) -> Work<Vec<Approval>, Store
     all(connection, &select, [now.timestamp_micros()])
 }
 
+/// Reads many. A damaged record is left out and logged: it must not hide the sound ones, nor keep the holders of
+/// others from being found dead.
 fn all(connection: &Connection, select: &str, params: impl rusqlite::Params) -> Work<Vec<Approval>, StoreError> {
     let mut select = connection.prepare_cached(select)?;
     let rows = select
         .query_map(params, Stored::from_row)?
         .collect::<rusqlite::Result<Vec<_>>>()?;
-    Ok(rows.into_iter().map(Stored::approval).collect())
+    let sound = rows.into_iter().filter_map(|row| match row.approval() {
+        Ok(approval) => Some(approval),
+        Err(error) => {
+            tracing::error!(%error, "a stored approval is left out of a list");
+            None
+        }
+    });
+    Ok(Ok(sound.collect()))
 }
 
 fn has_feed(connection: &Connection, gateway: &str) -> rusqlite::Result<bool> {

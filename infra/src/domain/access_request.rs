@@ -97,3 +97,77 @@ impl AccessRequest {
         digest.finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{AccessRequest, Operation, Part, Protocol};
+    use crate::domain::example::{alice, bob, client, effects, place, session};
+    use bytes::Bytes;
+
+    fn part(tag: &str, bytes: &'static str) -> Part {
+        Part {
+            tag: tag.to_owned(),
+            bytes: Bytes::from_static(bytes.as_bytes()),
+        }
+    }
+
+    fn request() -> AccessRequest {
+        AccessRequest {
+            session: session(1),
+            person: alice(),
+            client: client(),
+            place: place(),
+            operation: Operation {
+                protocol: Protocol::Postgres,
+                parts: vec![
+                    part("statement", "DELETE FROM orders WHERE id = $1"),
+                    part("value:text:23", "7"),
+                ],
+                display: "DELETE FROM orders WHERE id = 7".to_owned(),
+                text: "DELETE FROM orders WHERE id = $1".to_owned(),
+                effects: effects(),
+                has_where: true,
+                unseen_data: false,
+            },
+            in_transaction: false,
+        }
+    }
+
+    #[test]
+    fn a_digest_is_of_all_that_decides_what_runs_and_for_whom() {
+        type Change = fn(&mut AccessRequest);
+        let changes: [(&str, Change); 11] = [
+            ("person", |request| request.person = bob()),
+            ("issuer", |request| request.person.key.issuer.push('x')),
+            ("protocol", |request| request.operation.protocol = Protocol::Http),
+            ("target", |request| request.place.target.push('x')),
+            ("database", |request| request.place.database.push('x')),
+            ("role", |request| request.place.role.push('x')),
+            ("search_path", |request| request.place.search_path.push('x')),
+            ("a value", |request| {
+                request.operation.parts[1].bytes = Bytes::from_static(b"8")
+            }),
+            ("a value's type", |request| {
+                request.operation.parts[1].tag = "value:binary:23".to_owned()
+            }),
+            ("one value more", |request| {
+                request.operation.parts.push(part("value:text:23", ""))
+            }),
+            ("order", |request| request.operation.parts.reverse()),
+        ];
+        for (what, change) in changes {
+            let mut changed = request();
+            change(&mut changed);
+            assert_ne!(changed.digest(), request().digest(), "{what} is not part of the digest");
+        }
+    }
+
+    #[test]
+    fn a_digest_is_not_of_what_only_describes() {
+        let mut described = request();
+        described.operation.display = "DELETE ****".to_owned();
+        described.person.name = "Alice".to_owned();
+        described.client.application = "pgcli".to_owned();
+        assert_eq!(described.digest(), request().digest());
+    }
+}

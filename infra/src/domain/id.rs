@@ -173,3 +173,78 @@ impl DigestBuilder {
         Digest(bytes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{ApprovalId, Digest, DigestBuilder, InvalidApprovalId};
+
+    #[test]
+    fn a_number_is_read_as_people_type_it() {
+        for (typed, expected) in [
+            ("K7Q2M4XA", Ok("K7Q2M4XA")),
+            ("k7q2-m4xa", Ok("K7Q2M4XA")),
+            (" k7q2 m4xa ", Ok("K7Q2M4XA")),
+            ("oOiIlL00", Ok("00111100")),
+            ("", Err(InvalidApprovalId)),
+            ("K7Q2M4X", Err(InvalidApprovalId)),
+            ("K7Q2M4XAB", Err(InvalidApprovalId)),
+            ("K7Q2M4XU", Err(InvalidApprovalId)),
+            ("K7Q2M4X'", Err(InvalidApprovalId)),
+            ("K7Q2M4Xé", Err(InvalidApprovalId)),
+            ("\u{17f}7Q2M4XA", Err(InvalidApprovalId)),
+        ] {
+            let read = typed.parse::<ApprovalId>();
+            assert_eq!(
+                read.as_ref().map(ApprovalId::as_str),
+                expected.as_ref().copied(),
+                "{typed:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_bit_of_the_randomness_counts() {
+        assert_eq!(ApprovalId::from_random([0; 5]).as_str(), "00000000");
+        assert_eq!(ApprovalId::from_random([0xff; 5]).as_str(), "ZZZZZZZZ");
+        let flipped = (0..40).map(|bit| {
+            let mut random = [0; 5];
+            random[bit / 8] = 1 << (bit % 8);
+            ApprovalId::from_random(random)
+        });
+        let distinct: std::collections::BTreeSet<_> = flipped.collect();
+        assert_eq!(distinct.len(), 40);
+    }
+
+    #[test]
+    fn a_digest_is_sha_256_in_hexadecimal() {
+        let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(Digest::of(b"abc").to_string(), abc);
+        assert_eq!(Digest::try_from(abc.to_owned()), Ok(Digest::of(b"abc")));
+        for wrong in ["", "ba78", &abc.replace('b', "g"), &format!("{abc}00")] {
+            assert!(Digest::try_from(wrong.to_owned()).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn lists_of_parts_that_read_alike_have_digests_of_their_own() {
+        let digest = |parts: &[(&str, &str)]| {
+            let mut digest = DigestBuilder::default();
+            for (tag, value) in parts {
+                digest.part(tag, value.as_bytes());
+            }
+            digest.finish()
+        };
+        let lists: [&[(&str, &str)]; 8] = [
+            &[],
+            &[("", "")],
+            &[("a", "b")],
+            &[("ab", "")],
+            &[("", "ab")],
+            &[("a", ""), ("b", "")],
+            &[("a", "b"), ("", "")],
+            &[("b", "a")],
+        ];
+        let distinct: std::collections::BTreeSet<_> = lists.iter().map(|list| digest(list)).collect();
+        assert_eq!(distinct.len(), lists.len());
+    }
+}

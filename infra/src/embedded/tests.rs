@@ -1,5 +1,5 @@
 use super::EmbeddedStore;
-use crate::approvals::{ApprovalStore, ApprovalStoreExt, ChangeError, StoreError};
+use crate::approvals::{ApprovalQuery, ApprovalStore, ApprovalStoreExt, ChangeError, StoreError};
 use crate::domain::approval::{Approval, Change, Choice, Rejected};
 use crate::domain::audit::{Chain, Event, Happening, verify_chain};
 use crate::domain::example::{alice, at, ballot, new_approval, pending, person, session, terms};
@@ -241,7 +241,7 @@ async fn the_journal_refuses_to_change_what_it_holds() {
 }
 
 #[tokio::test]
-async fn a_damaged_approval_decides_nothing() {
+async fn a_damaged_approval_decides_nothing_and_hides_no_other() {
     for change in [
         "state = 'approved'",
         "version = 7",
@@ -255,6 +255,14 @@ async fn a_damaged_approval_decides_nothing() {
         tamper(&path, &format!("UPDATE approvals SET {change}"));
         let read = store.read(&approval.id).await;
         assert!(matches!(read, Err(StoreError::Damaged { .. })), "{change}: {read:?}");
+        let sound = numbered(1);
+        store.open(&sound).await.unwrap();
+        assert_eq!(
+            store.list(&ApprovalQuery::default()).await.unwrap(),
+            std::slice::from_ref(&sound),
+            "{change}"
+        );
+        assert_eq!(store.overdue(at(60)).await.unwrap(), [sound], "{change}");
     }
 }
 
