@@ -78,7 +78,8 @@ impl Gate {
     }
 
     /// Judges an operation. What was asked and what the policy said is durable before this returns; what is held
-    /// has a record in the store. `hold_seconds_max` bounds the wait further (0 refuses what would be held).
+    /// has a record in the store. `hold_seconds_max` bounds the wait further (0 refuses what would be held). A refusal
+    /// is for the protocol to journal, together with those that never came here.
     pub async fn ask(
         &self,
         request: AccessRequest,
@@ -88,24 +89,19 @@ impl Gate {
     ) -> Result<Admission, Refusal> {
         let digest = request.digest();
         let verdict = self.evaluate(&request, target);
-        let refusal = match &verdict {
-            Verdict::Deny { rules, reasons } => Some(denied(&request, rules, reasons)),
-            Verdict::Hold { .. } if hold_seconds_max == Some(0) => Some(no_hold_here()),
-            Verdict::Hold { .. } | Verdict::Allow { .. } => None,
-        };
-        let mut happenings = vec![asked(&request, digest), judged(digest, &verdict)];
-        happenings.extend(refusal.as_ref().map(|refusal| refused(Some(digest), refusal)));
+        let happenings = vec![asked(&request, digest), judged(digest, &verdict)];
         journal.append(happenings).await.map_err(|error| error.refusal())?;
-        match (refusal, verdict) {
-            (Some(refusal), _) => Err(refusal),
-            (None, Verdict::Allow { .. } | Verdict::Deny { .. }) => Ok(Admission::Admitted {
-                permit: Permit { digest },
-                ticket: Ticket { digest, approval: None },
-            }),
-            (None, Verdict::Hold { terms, .. }) => {
+        match verdict {
+            Verdict::Deny { rules, reasons } => Err(denied(&request, &rules, &reasons)),
+            Verdict::Hold { .. } if hold_seconds_max == Some(0) => Err(no_hold_here()),
+            Verdict::Hold { terms, .. } => {
                 let hold = self.hold(&request, digest, terms, hold_seconds_max, journal).await?;
                 Ok(Admission::Held(Box::new(Held { request, hold })))
             }
+            Verdict::Allow { .. } => Ok(Admission::Admitted {
+                permit: Permit { digest },
+                ticket: Ticket { digest, approval: None },
+            }),
         }
     }
 

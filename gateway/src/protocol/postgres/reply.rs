@@ -89,11 +89,18 @@ pub fn held(out: &mut BytesMut, record: &Approval, url: &str, first: bool) {
     notice(out, &message, Some(&detail), Some(&hint));
 }
 
-/// `1 of dba; 2 of security or admins`.
+/// `1 of dba; 2 of security or admins`: each group's strictest demand once.
 fn waits_for(record: &Approval) -> String {
-    let clauses = record.terms.clauses.iter();
-    let clauses = clauses.map(|clause| format!("{} of {}", clause.quorum, clause.approvers.join(" or ")));
-    clauses.collect::<Vec<_>>().join("; ")
+    let mut demands: Vec<(String, u32)> = Vec::new();
+    for clause in &record.terms.clauses {
+        let groups = clause.approvers.join(" or ");
+        match demands.iter_mut().find(|(known, _)| *known == groups) {
+            Some((_, quorum)) => *quorum = clause.quorum.max(*quorum),
+            None => demands.push((groups, clause.quorum)),
+        }
+    }
+    let demands = demands.iter().map(|(groups, quorum)| format!("{quorum} of {groups}"));
+    demands.collect::<Vec<_>>().join("; ")
 }
 
 /// Words a text that the parser does not take, as the server would.
