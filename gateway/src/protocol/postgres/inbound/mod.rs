@@ -1,21 +1,28 @@
 //! From the client to the server: messages become units, units are judged, and what is admitted is forwarded.
 
-use super::batch::{Block, Expected, Own, Running};
-use super::message::Message;
-use super::operation::{Analysed, Draft, draft};
-use super::reply::{self, Severity};
-use super::session::{End, Shared, expect_all};
-use super::upstream::{ForwardError, Sender};
-use super::wire::{Fields, Frame, FrameReader, Incoming, write_message};
+mod copying;
+mod place;
+mod refusing;
+mod waiting;
+
 use crate::gate::{Admission, Held, Permit, Ticket, refused};
+use crate::protocol::postgres::batch::{Block, Expected, Own, Running};
+use crate::protocol::postgres::message::Message;
+use crate::protocol::postgres::operation::{Analysed, Draft, draft};
+use crate::protocol::postgres::reply::{self, Severity};
+use crate::protocol::postgres::session::{End, Shared, expect_all};
+use crate::protocol::postgres::upstream::{ForwardError, Sender};
+use crate::protocol::postgres::wire::{Fields, Frame, FrameReader, Incoming, write_message};
 use crate::record::Direction;
 use crate::refusal::{Cause, Refusal};
 use crate::sessions::LiveState;
 use bytes::{BufMut, Bytes, BytesMut};
+use copying::CopyIn;
 use countersign_infra::domain::access_request::{AccessRequest, Operation, Place};
 use countersign_infra::domain::audit::Happening;
 use countersign_infra::domain::effect::EffectKind;
 use countersign_infra::domain::id::Digest;
+use place::hides_pg_catalog;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::AsyncRead;
@@ -24,18 +31,6 @@ use tokio::sync::mpsc;
 /// A unit larger than this, or of more messages, is judged in parts.
 const UNIT_BYTES_MAX: usize = 16 << 20;
 const UNIT_MESSAGES_MAX: usize = 4096;
-/// Read ahead from a client while its operation waits. With more the gateway stops reading.
-const READ_AHEAD_BYTES_MAX: usize = 64 << 10;
-/// How often a client that waits for people hears of it.
-const NOTICE_EVERY: Duration = Duration::from_secs(20);
-/// How long a refused transaction with savepoints may keep its outer locks.
-const FAILED_BLOCK_MAX: Duration = Duration::from_secs(10);
-/// The name of the gateway's own statements: a client's unnamed one is left alone.
-const OWN_NAME: &[u8] = b"countersign";
-/// Fails in the parser of every version, and so fails the transaction and nothing else.
-const FAILING_TEXT: &[u8] = b"countersign refused this operation";
-const PLACE_TEXT: &[u8] =
-    b"SELECT pg_catalog.current_setting('search_path'), current_user::pg_catalog.text, pg_catalog.current_database()::pg_catalog.text";
 
 /// What the client may send next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +40,9 @@ enum Mode {
     /// Everything up to the next Sync is ignored, as after an error. `upstream`: the server waits for that Sync too.
     Discarding { upstream: bool },
 }
+
+/// Read ahead from a client while its operation waits. With more the gateway stops reading.
+const READ_AHEAD_BYTES_MAX: usize = 64 << 10;
 
 /// Judges what a client sends.
 pub struct Inbound<C> {
@@ -64,31 +62,9 @@ pub struct Inbound<C> {
     settle_first: bool,
     /// When a failed block with savepoints must be over.
     failed_block_until: Option<tokio::time::Instant>,
-    copy: Option<Copy>,
+    copy: Option<CopyIn>,
     /// The operation whose COPY data may come.
     copy_digest: Digest,
-}
-
-/// A COPY FROM STDIN under way.
-struct Copy {
-    digest: Digest,
-    bytes: u64,
-    content: aws_lc_rs::digest::Context,
-}
-
-impl Copy {
-    fn new(digest: Digest) -> Self {
-        Self {
-            digest,
-            bytes: 0,
-            content: aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256),
-        }
-    }
-
-    fn take(&mut self, data: &[u8]) {
-        self.bytes += data.len() as u64;
-        self.content.update(data);
-    }
 }
 
 impl<C: AsyncRead + Unpin> Inbound<C> {
@@ -143,7 +119,9 @@ impl<C: AsyncRead + Unpin> Inbound<C> {
                 // The server ignores them while it copies, and so they stay here.
                 (_, Message::Flush | Message::Sync) if self.copying() => continue,
                 (_, _) if self.copying() => {
-                    return Err(End::Malformed(super::wire::Malformed::Body(char::from(frame.tag()))));
+                    return Err(End::Malformed(crate::protocol::postgres::wire::Malformed::Body(
+                        char::from(frame.tag()),
+                    )));
                 }
                 (Mode::Discarding { upstream }, Message::Sync) => return self.end_discarding(upstream, frame).await,
                 (Mode::Discarding { .. }, _) => continue,
@@ -286,7 +264,7 @@ impl<C: AsyncRead + Unpin> Inbound<C> {
     /// Bounds that hold whatever the policy says.
     fn check(&self, draft: &Draft<Ticket>) -> Result<(), Refusal> {
         let names = self.shared.conversation().names() + draft.expected.len();
-        if names > super::batch::NAMES_MAX + UNIT_MESSAGES_MAX {
+        if names > crate::protocol::postgres::batch::NAMES_MAX + UNIT_MESSAGES_MAX {
             return Err(Refusal::new(
                 Cause::Limit,
                 "countersign: too many prepared statements and portals are open",
@@ -294,129 +272,6 @@ impl<C: AsyncRead + Unpin> Inbound<C> {
             .hint("DEALLOCATE what is not needed, or DISCARD ALL."));
         }
         Ok(())
-    }
-
-    /// Asks the gate, and waits for people where it says so.
-    async fn admit(
-        &mut self,
-        request: AccessRequest,
-        draft: &Draft<Ticket>,
-    ) -> Result<Result<(Permit, Ticket, AccessRequest), Refusal>, End> {
-        self.shared.recorded().await?;
-        let block = self.shared.conversation().block;
-        let in_transaction = request.in_transaction;
-        let seconds_max = in_transaction.then_some(self.shared.limits.hold_in_transaction_seconds_max);
-        if block == Block::Failed && !draft.ends_block_only {
-            return Ok(Err(failed_transaction()));
-        }
-        let again = request.clone();
-        let admission = self
-            .shared
-            .gate
-            .ask(request, &self.shared.target, seconds_max, &self.shared.journal)
-            .await;
-        let held = match admission {
-            Err(refusal) => return Ok(Err(refusal)),
-            Ok(Admission::Admitted { permit, ticket }) => return Ok(Ok((permit, ticket, again))),
-            Ok(Admission::Held(held)) => held,
-        };
-        if let Err(refusal) = self.make_room().await? {
-            held.hold.withdraw(&refusal.message).await;
-            return Ok(Err(refusal));
-        }
-        self.shared.guard.set_state(LiveState::Held {
-            approval: held.hold.record().id.clone(),
-        });
-        self.shared.cancel.hold(true);
-        let decided = self.wait(held).await;
-        self.shared.cancel.hold(false);
-        self.shared.guard.set_state(LiveState::Running);
-        decided
-    }
-
-    /// Before a hold: what was sent and not synced must not keep locks at the server while people think.
-    async fn make_room(&mut self) -> Result<Result<(), Refusal>, End> {
-        self.settle().await?;
-        let (unsynced, block) = {
-            let conversation = self.shared.conversation();
-            (conversation.unsynced, conversation.block)
-        };
-        if self.shared.conversation().is_skipping() {
-            return Ok(Err(failed_transaction()));
-        }
-        if !unsynced.any || block != Block::None {
-            return Ok(Ok(()));
-        }
-        if unsynced.bound {
-            return Ok(Err(Refusal::new(
-                Cause::Denied,
-                "countersign: this needs an approval, and statements before it in the same pipeline are not committed yet",
-            )
-            .hint("Send a Sync before the statement that needs an approval, or run it by itself.")));
-        }
-        let mut out = BytesMut::new();
-        write_message(&mut out, b'S', |_| {});
-        self.own(&out, vec![Expected::Own(Own::Sync)]).await?;
-        self.settle().await?;
-        Ok(Ok(()))
-    }
-
-    /// Waits for the decision, for as long as the client, the server and the policy stay as they are.
-    async fn wait(&mut self, mut held: Box<Held>) -> Result<Result<(Permit, Ticket, AccessRequest), Refusal>, End> {
-        let mut policy = self.shared.gate.policy().changed();
-        let mut notices = tokio::time::interval(NOTICE_EVERY);
-        let mut first = true;
-        loop {
-            // Every arm may be dropped midway: what has changed by then is in the store.
-            tokio::select! {
-                decided = held.hold.decided() => return match decided {
-                    Ok(()) => Ok(self.shared.gate.release(*held, &self.shared.target, &self.shared.journal).await),
-                    Err(refusal) => Ok(Err(refusal)),
-                },
-                closed = self.client.closed(READ_AHEAD_BYTES_MAX) => {
-                    drop(closed);
-                    let refusal = held.hold.withdraw("the client hung up").await;
-                    self.shared.journal.append(vec![refused(None, &refusal)]).await.map_err(End::NotJournaled)?;
-                    return Err(End::ClientGone);
-                }
-                () = self.shared.cancel.requested() => {
-                    return Ok(Err(held.hold.withdraw("cancelled by the client").await));
-                }
-                () = self.shared.server_done.cancelled() => {
-                    let refusal = held.hold.abandon("the target's server closed the connection").await;
-                    self.shared.journal.append(vec![refused(None, &refusal)]).await.map_err(End::NotJournaled)?;
-                    return Err(self.shared.server_end());
-                }
-                () = self.shared.stop.cancelled() => {
-                    let end = self.stopped();
-                    let refusal = held.hold.abandon(&end.to_string()).await;
-                    self.shared.journal.append(vec![refused(None, &refusal)]).await.map_err(End::NotJournaled)?;
-                    return Err(end);
-                }
-                changed = policy.changed() => {
-                    drop(changed);
-                    if let Err(why) = self.shared.gate.still_holds(&held, &self.shared.target) {
-                        return Ok(Err(held.hold.revoke(&why).await));
-                    }
-                }
-                _ = notices.tick() => {
-                    self.notify(&held, std::mem::take(&mut first));
-                }
-            }
-        }
-    }
-
-    /// Tells the client that it waits. A client that does not read misses repetitions, nothing else.
-    fn notify(&self, held: &Held, first: bool) {
-        let record = held.hold.record();
-        let mut out = BytesMut::new();
-        reply::held(
-            &mut out,
-            record,
-            &self.shared.gate.holds().public_url(&record.id),
-            first,
-        );
-        drop(self.inserts.try_send(out.freeze()));
     }
 
     /// Sends what runs nothing that was not judged before.
@@ -529,41 +384,6 @@ impl<C: AsyncRead + Unpin> Inbound<C> {
         }
     }
 
-    /// Asks the server for what the digest needs of the session's state, where it may have changed.
-    async fn refresh_place(&mut self) -> Result<(), End> {
-        if self.shared.conversation().block == Block::None && self.block_changed_session && !self.place_is_stale {
-            self.place_is_stale = true;
-        }
-        if !self.place_is_stale {
-            return Ok(());
-        }
-        self.settle().await?;
-        let (block, unsynced) = {
-            let conversation = self.shared.conversation();
-            (conversation.block, conversation.unsynced.any)
-        };
-        if block == Block::Failed {
-            // Nothing but the end of the block can run, and that changes the place again.
-            return Ok(());
-        }
-        let (out, expected) = ask_place(unsynced);
-        self.own(&out, expected).await?;
-        self.settle().await?;
-        let row = self.shared.conversation().take_own_row();
-        let Some(place) = row.and_then(|row| read_place(&self.place.target, row)) else {
-            return Err(End::Refused(Refusal::new(
-                Cause::Upstream,
-                "countersign: the target's server did not say which search_path is in force",
-            )));
-        };
-        self.place = place;
-        self.place_is_stale = false;
-        if block == Block::None {
-            self.block_changed_session = false;
-        }
-        Ok(())
-    }
-
     /// A name that this unit uses may still be changed by what is under way.
     fn needs_names(&self, frames: &[(Frame, Message)]) -> bool {
         let uses = |message: &Message| {
@@ -615,136 +435,11 @@ impl<C: AsyncRead + Unpin> Inbound<C> {
         Some(reply::unparseable(unparseable))
     }
 
-    /// Refuses a unit from its first message on: the client gets the error that the server would give it there, and
-    /// client and server agree on how the transaction stands.
-    async fn refuse(&mut self, messages: &[Analysed], refusal: Refusal, digest: Option<Digest>) -> Result<(), End> {
-        let journaled = self.shared.journal.append(vec![refused(digest, &refusal)]).await;
-        self.shared.guard.set_state(LiveState::Idle);
-        let mut error = BytesMut::new();
-        reply::error(&mut error, Severity::Error, &refusal);
-        let (unsynced, block) = {
-            let conversation = self.shared.conversation();
-            (conversation.unsynced, conversation.block)
-        };
-        let must_fail = unsynced.any || block == Block::Open;
-        let ready = messages.iter().any(|analysed| {
-            matches!(
-                analysed.message,
-                Message::Sync | Message::Query { .. } | Message::FunctionCall { .. }
-            )
-        });
-        if must_fail {
-            self.fail_upstream(error.freeze(), ready).await?;
-            self.place_is_stale |= self.block_changed_session;
-        } else {
-            self.settle().await?;
-            if ready {
-                reply::ready(&mut error, block.status());
-            }
-            self.insert(error.freeze()).await?;
-        }
-        if !ready {
-            self.mode = Mode::Discarding { upstream: must_fail };
-        }
-        journaled.map_err(End::NotJournaled)
-    }
-
-    /// Makes the server fail the transaction by a fixed text that no parser takes; the client is told `error`
-    /// instead of the server's own.
-    async fn fail_upstream(&mut self, error: Bytes, ready: bool) -> Result<(), End> {
-        let sent = Happening::GatewaySent {
-            what: "a statement that fails, so that the transaction fails".to_owned(),
-        };
-        self.shared.journal.note(sent).await.map_err(End::NotJournaled)?;
-        let mut out = BytesMut::new();
-        write_parse(&mut out, FAILING_TEXT);
-        let mut expected = vec![Expected::Own(Own::Fail(error))];
-        if ready {
-            write_message(&mut out, b'S', |_| {});
-            expected.push(Expected::Sync);
-        } else {
-            write_message(&mut out, b'H', |_| {});
-        }
-        let savepoints = self.shared.conversation().savepoints;
-        self.failed_block_until = savepoints.then(|| tokio::time::Instant::now() + FAILED_BLOCK_MAX);
-        self.own(&out, expected).await?;
-        self.settle().await
-    }
-
-    async fn end_discarding(&mut self, upstream: bool, sync: Frame) -> Result<(), End> {
-        self.mode = Mode::Normal;
-        if upstream {
-            expect_all(&self.shared, vec![Expected::Sync]);
-            return self.server.pass(&[sync]).await.map_err(lost);
-        }
-        let mut out = BytesMut::new();
-        let status = self.shared.conversation().block.status();
-        reply::ready(&mut out, status);
-        self.insert(out.freeze()).await
-    }
-
     async fn insert(&self, bytes: Bytes) -> Result<(), End> {
         tokio::select! {
             sent = self.inserts.send(bytes) => sent.map_err(|_| End::ClientGone),
             () = self.shared.stop.cancelled() => Err(self.stopped()),
         }
-    }
-
-    fn copying(&self) -> bool {
-        self.shared.conversation().copy_in
-    }
-
-    /// Waits for the server to begin the copy, or to refuse it.
-    async fn begin_copy(&mut self, digest: Digest) -> Result<(), End> {
-        loop {
-            let changed = self.shared.changed.notified();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
-            let (copying, settled) = {
-                let conversation = self.shared.conversation();
-                (conversation.copy_in, conversation.is_settled())
-            };
-            if copying || settled {
-                self.copy_digest = digest;
-                return Ok(());
-            }
-            tokio::select! {
-                () = &mut changed => {}
-                () = self.shared.server_done.cancelled() => return Err(self.shared.server_end()),
-                () = self.shared.stop.cancelled() => return Err(self.stopped()),
-            }
-        }
-    }
-
-    /// COPY data of an admitted COPY goes on; without one it is ignored, as the server does after a failed COPY.
-    async fn copy_message(&mut self, message: &Message, frame: Frame) -> Result<(), End> {
-        if !self.copying() {
-            if let Some(copy) = self.copy.take() {
-                self.copied(copy).await?;
-            }
-            return Ok(());
-        }
-        let copy = self.copy.get_or_insert_with(|| Copy::new(self.copy_digest));
-        if matches!(message, Message::CopyData) {
-            copy.take(&frame.body());
-        } else {
-            self.shared.conversation().copy_in = false;
-            if let Some(copy) = self.copy.take() {
-                self.copied(copy).await?;
-            }
-        }
-        self.server.pass(&[frame]).await.map_err(lost)
-    }
-
-    async fn copied(&self, copy: Copy) -> Result<(), End> {
-        let mut sha256 = [0; 32];
-        sha256.copy_from_slice(copy.content.finish().as_ref());
-        let received = Happening::CopyReceived {
-            operation: copy.digest,
-            bytes: copy.bytes,
-            sha256: Digest(sha256),
-        };
-        self.shared.journal.note(received).await.map_err(End::NotJournaled)
     }
 }
 
@@ -768,99 +463,5 @@ async fn pause(max: Option<Duration>) {
     match max {
         Some(max) => tokio::time::sleep(max).await,
         None => std::future::pending().await,
-    }
-}
-
-fn failed_transaction() -> Refusal {
-    Refusal::new(
-        Cause::FailedTransaction,
-        "current transaction is aborted, commands ignored until end of transaction block",
-    )
-}
-
-fn write_parse(out: &mut BytesMut, text: &[u8]) {
-    write_message(out, b'P', |out| {
-        out.put_slice(OWN_NAME);
-        out.put_u8(0);
-        out.put_slice(text);
-        out.put_u8(0);
-        out.put_i16(0);
-    });
-}
-
-/// The gateway's own question, by names of its own, inside the client's transaction where one is open.
-fn ask_place(unsynced: bool) -> (BytesMut, Vec<Expected<Ticket>>) {
-    let mut out = BytesMut::new();
-    write_parse(&mut out, PLACE_TEXT);
-    write_message(&mut out, b'B', |out| {
-        for name in [OWN_NAME, OWN_NAME] {
-            out.put_slice(name);
-            out.put_u8(0);
-        }
-        out.put_slice(&[0; 6]);
-    });
-    write_message(&mut out, b'E', |out| {
-        out.put_slice(OWN_NAME);
-        out.put_slice(&[0; 5]);
-    });
-    for kind in [b'P', b'S'] {
-        write_message(&mut out, b'C', |out| {
-            out.put_u8(kind);
-            out.put_slice(OWN_NAME);
-            out.put_u8(0);
-        });
-    }
-    let own = [Own::Parse, Own::Bind, Own::Execute, Own::Close, Own::Close];
-    let mut expected: Vec<_> = own.into_iter().map(Expected::Own).collect();
-    if unsynced {
-        write_message(&mut out, b'H', |_| {});
-    } else {
-        write_message(&mut out, b'S', |_| {});
-        expected.push(Expected::Own(Own::Sync));
-    }
-    (out, expected)
-}
-
-/// Reads the row that answers [`ask_place`].
-fn read_place(target: &str, row: Bytes) -> Option<Place> {
-    let mut fields = Fields::over(b'D', row);
-    if fields.count().ok()? != 3 {
-        return None;
-    }
-    let mut text = || String::from_utf8(fields.value().ok()??.to_vec()).ok();
-    let (search_path, role, database) = (text()?, text()?, text()?);
-    Some(Place {
-        target: target.to_owned(),
-        database,
-        role,
-        search_path,
-    })
-}
-
-/// Whether names of built-in functions and operators may mean something else. `pg_catalog` is searched first unless
-/// the path names it at a later place.
-fn hides_pg_catalog(search_path: &str) -> bool {
-    let mut schemas = search_path.split(',').map(|schema| schema.trim().trim_matches('"'));
-    schemas
-        .position(|schema| schema == "pg_catalog")
-        .is_some_and(|at| at > 0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_pg_catalog_behind_others_hides_built_in_names() {
-        for (path, hides) in [
-            ("\"$user\", public", false),
-            ("", false),
-            ("pg_catalog", false),
-            ("pg_catalog, app", false),
-            ("app, pg_catalog", true),
-            ("app,\"pg_catalog\"", true),
-        ] {
-            assert_eq!(hides_pg_catalog(path), hides, "{path}");
-        }
     }
 }

@@ -1,0 +1,135 @@
+//! Asking the gate, and waiting for people with the client on the line.
+
+use super::*;
+use refusing::failed_transaction;
+
+/// How often a client that waits for people hears of it.
+const NOTICE_EVERY: Duration = Duration::from_secs(20);
+
+impl<C: AsyncRead + Unpin> Inbound<C> {
+    /// Asks the gate, and waits for people where it says so.
+    pub(super) async fn admit(
+        &mut self,
+        request: AccessRequest,
+        draft: &Draft<Ticket>,
+    ) -> Result<Result<(Permit, Ticket, AccessRequest), Refusal>, End> {
+        self.shared.recorded().await?;
+        let block = self.shared.conversation().block;
+        let in_transaction = request.in_transaction;
+        let seconds_max = in_transaction.then_some(self.shared.limits.hold_in_transaction_seconds_max);
+        if block == Block::Failed && !draft.ends_block_only {
+            return Ok(Err(failed_transaction()));
+        }
+        let again = request.clone();
+        let admission = self
+            .shared
+            .gate
+            .ask(request, &self.shared.target, seconds_max, &self.shared.journal)
+            .await;
+        let held = match admission {
+            Err(refusal) => return Ok(Err(refusal)),
+            Ok(Admission::Admitted { permit, ticket }) => return Ok(Ok((permit, ticket, again))),
+            Ok(Admission::Held(held)) => held,
+        };
+        if let Err(refusal) = self.make_room().await? {
+            held.hold.withdraw(&refusal.message).await;
+            return Ok(Err(refusal));
+        }
+        self.shared.guard.set_state(LiveState::Held {
+            approval: held.hold.record().id.clone(),
+        });
+        self.shared.cancel.hold(true);
+        let decided = self.wait(held).await;
+        self.shared.cancel.hold(false);
+        self.shared.guard.set_state(LiveState::Running);
+        decided
+    }
+
+    /// Before a hold: what was sent and not synced must not keep locks at the server while people think.
+    pub(super) async fn make_room(&mut self) -> Result<Result<(), Refusal>, End> {
+        self.settle().await?;
+        let (unsynced, block) = {
+            let conversation = self.shared.conversation();
+            (conversation.unsynced, conversation.block)
+        };
+        if self.shared.conversation().is_skipping() {
+            return Ok(Err(failed_transaction()));
+        }
+        if !unsynced.any || block != Block::None {
+            return Ok(Ok(()));
+        }
+        if unsynced.bound {
+            return Ok(Err(Refusal::new(
+                Cause::Denied,
+                "countersign: this needs an approval, and statements before it in the same pipeline are not committed yet",
+            )
+            .hint("Send a Sync before the statement that needs an approval, or run it by itself.")));
+        }
+        let mut out = BytesMut::new();
+        write_message(&mut out, b'S', |_| {});
+        self.own(&out, vec![Expected::Own(Own::Sync)]).await?;
+        self.settle().await?;
+        Ok(Ok(()))
+    }
+
+    /// Waits for the decision, for as long as the client, the server and the policy stay as they are.
+    pub(super) async fn wait(
+        &mut self,
+        mut held: Box<Held>,
+    ) -> Result<Result<(Permit, Ticket, AccessRequest), Refusal>, End> {
+        let mut policy = self.shared.gate.policy().changed();
+        let mut notices = tokio::time::interval(NOTICE_EVERY);
+        let mut first = true;
+        loop {
+            // Every arm may be dropped midway: what has changed by then is in the store.
+            tokio::select! {
+                decided = held.hold.decided() => return match decided {
+                    Ok(()) => Ok(self.shared.gate.release(*held, &self.shared.target, &self.shared.journal).await),
+                    Err(refusal) => Ok(Err(refusal)),
+                },
+                closed = self.client.closed(READ_AHEAD_BYTES_MAX) => {
+                    drop(closed);
+                    let refusal = held.hold.withdraw("the client hung up").await;
+                    self.shared.journal.append(vec![refused(None, &refusal)]).await.map_err(End::NotJournaled)?;
+                    return Err(End::ClientGone);
+                }
+                () = self.shared.cancel.requested() => {
+                    return Ok(Err(held.hold.withdraw("cancelled by the client").await));
+                }
+                () = self.shared.server_done.cancelled() => {
+                    let refusal = held.hold.abandon("the target's server closed the connection").await;
+                    self.shared.journal.append(vec![refused(None, &refusal)]).await.map_err(End::NotJournaled)?;
+                    return Err(self.shared.server_end());
+                }
+                () = self.shared.stop.cancelled() => {
+                    let end = self.stopped();
+                    let refusal = held.hold.abandon(&end.to_string()).await;
+                    self.shared.journal.append(vec![refused(None, &refusal)]).await.map_err(End::NotJournaled)?;
+                    return Err(end);
+                }
+                changed = policy.changed() => {
+                    drop(changed);
+                    if let Err(why) = self.shared.gate.still_holds(&held, &self.shared.target) {
+                        return Ok(Err(held.hold.revoke(&why).await));
+                    }
+                }
+                _ = notices.tick() => {
+                    self.notify(&held, std::mem::take(&mut first));
+                }
+            }
+        }
+    }
+
+    /// Tells the client that it waits. A client that does not read misses repetitions, nothing else.
+    pub(super) fn notify(&self, held: &Held, first: bool) {
+        let record = held.hold.record();
+        let mut out = BytesMut::new();
+        reply::held(
+            &mut out,
+            record,
+            &self.shared.gate.holds().public_url(&record.id),
+            first,
+        );
+        drop(self.inserts.try_send(out.freeze()));
+    }
+}
