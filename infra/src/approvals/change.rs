@@ -142,3 +142,154 @@ impl Repeats {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{ApprovalStoreExt, ChangeError, REPEATS_MAX};
+    use crate::approvals::embedded::EmbeddedStore;
+    use crate::approvals::flaky::{Fault, FlakyApprovals, Schedule};
+    use crate::approvals::{ApprovalStore, StoreError};
+    use crate::domain::approval::{Approval, Change, Choice, Outcome, Rejected, State};
+    use crate::domain::example::{EPOCH, at, ballot, bob, pending, person, terms};
+
+    fn vote(name: &str) -> Change {
+        Change::Vote(ballot(person(name, &["dba"]), Choice::Approve))
+    }
+
+    /// A store with one record that went through these changes.
+    async fn store(before: &[Change]) -> (tempfile::TempDir, EmbeddedStore, Approval) {
+        let directory = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open(directory.path().join("store.db")).unwrap();
+        let mut approval = pending(terms(1));
+        store.open(&approval).await.unwrap();
+        for change in before {
+            approval = store.change(&approval.id, change.clone(), at(5)).await.unwrap();
+        }
+        (directory, store, approval)
+    }
+
+    #[tokio::test]
+    async fn a_change_is_made_once_whatever_answer_is_lost() {
+        let why = || "why".to_owned();
+        let outcome = Outcome {
+            ok: true,
+            summary: "DELETE 1".to_owned(),
+            rows: Some(1),
+            duration_ms: 1,
+        };
+        let sent = [vote("bob"), Change::Execute { epoch: EPOCH }];
+        let cases: [(&[Change], Change, i64); 9] = [
+            (&[], vote("bob"), 6),
+            (&[], Change::Expire, 600),
+            (&[], Change::Withdraw { why: why() }, 6),
+            (&sent[..1], Change::Revoke { why: why() }, 6),
+            (&[], Change::LeaseLost, 60),
+            (
+                &[],
+                Change::Renew {
+                    epoch: EPOCH,
+                    until: at(90),
+                },
+                6,
+            ),
+            (&sent[..1], sent[1].clone(), 6),
+            (&sent, Change::Finish { epoch: EPOCH, outcome }, 6),
+            (
+                &sent,
+                Change::LoseOutcome {
+                    epoch: EPOCH,
+                    why: why(),
+                },
+                6,
+            ),
+        ];
+        let (ok, lost, undone) = (Fault::None, Fault::After, Fault::Before);
+        // The calls are: read, replace; after a loss read again, replace again.
+        let faults: [&[Fault]; 7] = [
+            &[ok, lost],
+            &[ok, undone],
+            &[undone, lost, ok, lost],
+            &[ok, lost, undone, lost],
+            &[ok, undone, ok, lost],
+            &[ok, undone, ok, undone, ok, lost],
+            &[lost, ok, lost],
+        ];
+        let mut checks = tokio::task::JoinSet::new();
+        for (before, change, second) in cases {
+            for faults in faults {
+                checks.spawn(check_made_once(
+                    before.to_vec(),
+                    change.clone(),
+                    second,
+                    faults.to_vec(),
+                ));
+            }
+        }
+        checks.join_all().await;
+    }
+
+    async fn check_made_once(before: Vec<Change>, change: Change, second: i64, faults: Vec<Fault>) {
+        let (_directory, store, approval) = store(&before).await;
+        let expected = approval.apply(change.clone(), at(second)).unwrap();
+        let flaky = FlakyApprovals::new(store.clone(), Schedule::of(faults.clone()));
+        let changed = flaky.change(&approval.id, change.clone(), at(second)).await;
+        assert_eq!(changed.unwrap(), expected, "{change:?} with {faults:?}");
+        assert_eq!(store.read(&approval.id).await.unwrap(), expected);
+    }
+
+    #[tokio::test]
+    async fn who_lost_the_answer_and_the_race_is_told_so() {
+        let (_directory, store, approval) = store(&[vote("bob")]).await;
+        store
+            .change(
+                &approval.id,
+                Change::Withdraw {
+                    why: "Ctrl-C".to_owned(),
+                },
+                at(6),
+            )
+            .await
+            .unwrap();
+        let flaky = FlakyApprovals::new(store, Schedule::of(vec![Fault::After, Fault::None, Fault::After]));
+        let executed = flaky
+            .change(&approval.id, Change::Execute { epoch: EPOCH }, at(7))
+            .await;
+        assert!(matches!(
+            executed,
+            Err(ChangeError::Rejected(Rejected::AlreadyWithdrawn { .. }))
+        ));
+    }
+
+    #[tokio::test]
+    async fn a_store_that_stays_away_is_given_up() {
+        let (_directory, store, approval) = store(&[]).await;
+        let tries = REPEATS_MAX as usize + 1;
+        let flaky = FlakyApprovals::new(store, Schedule::of(vec![Fault::Before; tries]));
+        let changed = flaky.change(&approval.id, vote("bob"), at(6)).await;
+        assert!(matches!(
+            changed,
+            Err(ChangeError::Store(StoreError::Unavailable { .. }))
+        ));
+        let now = flaky
+            .change(&approval.id, Change::Vote(ballot(bob(), Choice::Deny)), at(6))
+            .await
+            .unwrap();
+        assert!(matches!(now.state, State::Denied { .. }), "it does not come back");
+    }
+
+    #[tokio::test]
+    async fn a_record_is_opened_once_whatever_answer_is_lost() {
+        for faults in [
+            vec![Fault::After],
+            vec![Fault::Before],
+            vec![Fault::Before, Fault::After, Fault::Before],
+        ] {
+            let directory = tempfile::tempdir().unwrap();
+            let store = EmbeddedStore::open(directory.path().join("store.db")).unwrap();
+            let flaky = FlakyApprovals::new(store.clone(), Schedule::of(faults));
+            let approval = pending(terms(1));
+            flaky.open(&approval).await.unwrap();
+            assert_eq!(store.read(&approval.id).await.unwrap(), approval);
+        }
+    }
+}

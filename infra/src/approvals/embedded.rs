@@ -241,7 +241,7 @@ fn take_feed(connection: &Connection, gateway: &str) -> Work<Vec<ApprovalId>, St
 mod tests {
     use super::EmbeddedStore;
     use crate::approvals::contract;
-    use crate::approvals::flaky::FlakyApprovals;
+    use crate::approvals::flaky::{FlakyApprovals, Schedule};
     use std::sync::Arc;
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -256,7 +256,7 @@ mod tests {
         for seed in [1, 2, 3] {
             let directory = tempfile::tempdir().unwrap();
             let store = EmbeddedStore::open(directory.path().join("store.db")).unwrap();
-            contract::holds(Arc::new(FlakyApprovals::new(store, seed))).await;
+            contract::holds(Arc::new(FlakyApprovals::new(store, Schedule::new(seed)))).await;
         }
     }
 }

@@ -20,29 +20,55 @@ pub enum Fault {
     Late(Duration),
 }
 
-/// Which calls fail, chosen by a seed: one call in twenty before, one after, one in ten late by up to 8 ms.
+/// Which calls fail.
 #[derive(Debug)]
 pub struct Schedule {
-    seed: u64,
+    plan: Plan,
     calls: AtomicU64,
 }
 
+#[derive(Debug)]
+enum Plan {
+    Seed(u64),
+    List(Vec<Fault>),
+}
+
 impl Schedule {
+    /// Chosen by a seed: one call in twenty before, one after, one in ten late by up to 8 ms.
     pub fn new(seed: u64) -> Self {
         Self {
-            seed,
+            plan: Plan::Seed(seed),
+            calls: AtomicU64::new(0),
+        }
+    }
+
+    /// One call after the other as listed, and all well afterwards.
+    pub fn of(faults: Vec<Fault>) -> Self {
+        Self {
+            plan: Plan::List(faults),
             calls: AtomicU64::new(0),
         }
     }
 
     pub fn next(&self) -> Fault {
-        let random = mix(self.seed.wrapping_add(self.calls.fetch_add(1, Ordering::Relaxed)));
-        match random % 20 {
-            0 => Fault::Before,
-            1 => Fault::After,
-            2 | 3 => Fault::Late(Duration::from_millis(random >> 32 & 7)),
-            _ => Fault::None,
+        let call = self.calls.fetch_add(1, Ordering::Relaxed);
+        match &self.plan {
+            Plan::List(faults) => usize::try_from(call)
+                .ok()
+                .and_then(|call| faults.get(call))
+                .copied()
+                .unwrap_or(Fault::None),
+            Plan::Seed(seed) => random_fault(mix(seed.wrapping_add(call))),
         }
+    }
+}
+
+fn random_fault(random: u64) -> Fault {
+    match random % 20 {
+        0 => Fault::Before,
+        1 => Fault::After,
+        2 | 3 => Fault::Late(Duration::from_millis(random >> 32 & 7)),
+        _ => Fault::None,
     }
 }
 
@@ -62,11 +88,8 @@ pub struct FlakyApprovals<S> {
 }
 
 impl<S> FlakyApprovals<S> {
-    pub fn new(store: S, seed: u64) -> Self {
-        Self {
-            store,
-            schedule: Schedule::new(seed),
-        }
+    pub fn new(store: S, schedule: Schedule) -> Self {
+        Self { store, schedule }
     }
 
     async fn call<T>(&self, call: impl Future<Output = Result<T, StoreError>> + Send) -> Result<T, StoreError> {

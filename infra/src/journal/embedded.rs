@@ -313,6 +313,7 @@ impl Search {
 #[cfg(test)]
 mod tests {
     use super::EmbeddedStore;
+    use crate::approvals::flaky::Schedule;
     use crate::journal::contract;
     use crate::journal::flaky::FlakyJournal;
     use std::sync::Arc;
@@ -329,7 +330,7 @@ mod tests {
         for seed in [1, 2, 3] {
             let directory = tempfile::tempdir().unwrap();
             let store = EmbeddedStore::open(directory.path().join("store.db")).unwrap();
-            contract::holds(Arc::new(FlakyJournal::new(store, seed))).await;
+            contract::holds(Arc::new(FlakyJournal::new(store, Schedule::new(seed)))).await;
         }
     }
 }

@@ -14,11 +14,8 @@ pub struct FlakyJournal<J> {
 }
 
 impl<J> FlakyJournal<J> {
-    pub fn new(journal: J, seed: u64) -> Self {
-        Self {
-            journal,
-            schedule: Schedule::new(seed),
-        }
+    pub fn new(journal: J, schedule: Schedule) -> Self {
+        Self { journal, schedule }
     }
 
     async fn call<T>(&self, call: impl Future<Output = Result<T, JournalError>> + Send) -> Result<T, JournalError> {
