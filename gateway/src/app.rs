@@ -16,7 +16,8 @@ use anyhow::Context;
 use countersign_infra::approvals::ApprovalStore;
 use countersign_infra::domain::access_request::Protocol;
 use countersign_infra::domain::approval::{Approval, State};
-use countersign_infra::domain::audit::Happening;
+use countersign_infra::domain::audit::{Event, Happening};
+use countersign_infra::domain::id::SessionId;
 use countersign_infra::embedded::EmbeddedStore;
 use countersign_infra::identity::oidc::Verifier;
 use countersign_infra::journal::Journal;
@@ -208,6 +209,9 @@ fn open_directory(directory: &Path) -> anyhow::Result<(EmbeddedStore, SigningKey
 /// Closes what an earlier run of the gateway left open.
 async fn settle_the_past(app: &App) -> anyhow::Result<()> {
     for recovered in app.spool.recover().await.context("the recordings of an earlier run")? {
+        if is_closed(app, recovered.session).await? {
+            continue;
+        }
         let Some(journal) = SessionJournal::resume(app.journal.clone(), recovered.session).await? else {
             tracing::warn!(session = %recovered.session, "a recording without a journal was closed");
             continue;
@@ -223,6 +227,13 @@ async fn settle_the_past(app: &App) -> anyhow::Result<()> {
         tracing::warn!(session = %recovered.session, "an interrupted recording was closed");
     }
     Ok(())
+}
+
+/// The session ended in order, and only the last of its recording was not in the store yet.
+async fn is_closed(app: &App, session: SessionId) -> anyhow::Result<bool> {
+    let events = app.journal.session(session).await?;
+    let closed = |event: &Event| matches!(event.what, Happening::SessionClosed { .. });
+    Ok(events.last().is_some_and(closed))
 }
 
 /// Marks what dead holders left, in the store and in the journals of their sessions.

@@ -8,9 +8,10 @@ use countersign_infra::domain::audit::{Event, Happening};
 use countersign_infra::domain::id::SessionId;
 use countersign_infra::embedded::EmbeddedStore;
 use countersign_infra::journal::{Journal, JournalError};
-use countersign_infra::recordings::chain::{Anchor, Witness};
+use countersign_infra::recordings::chain::Anchor;
 use countersign_infra::recordings::disk::DiskRecordings;
 use countersign_infra::recordings::key::{PUBLIC_FILE, PublicKey};
+use countersign_infra::recordings::proof::Witness;
 use countersign_infra::recordings::{RecordingError, RecordingStore};
 use std::path::{Path, PathBuf};
 

@@ -5,7 +5,8 @@ use super::terminal::{complain, print, print_json};
 use countersign_infra::domain::audit::{Event, verify_chain};
 use countersign_infra::domain::display::escape;
 use countersign_infra::domain::id::SessionId;
-use countersign_infra::recordings::chain::{Broken, Report, Verifier, Witness};
+use countersign_infra::recordings::chain::Broken;
+use countersign_infra::recordings::proof::{Report, Verifier, Witness};
 use serde::Serialize;
 use std::process::ExitCode;
 

@@ -66,9 +66,12 @@ pub enum RecordError {
 impl RecordError {
     fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
-        move |source| match source.kind() {
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Self::DiskFull { path },
-            _ => Self::Spool { path, source },
+        move |source| {
+            if matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) {
+                Self::DiskFull { path }
+            } else {
+                Self::Spool { path, source }
+            }
         }
     }
 }

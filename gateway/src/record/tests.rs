@@ -5,11 +5,12 @@ use countersign_infra::domain::access_request::{Client, Protocol};
 use countersign_infra::domain::identity::{Person, PersonKey, PersonKind};
 use countersign_infra::domain::session::SessionHeader;
 use countersign_infra::recordings::RecordingStore;
-use countersign_infra::recordings::chain::{Manifest, Report, Verifier, Witness};
+use countersign_infra::recordings::chain::Manifest;
 use countersign_infra::recordings::disk::DiskRecordings;
 use countersign_infra::recordings::flaky::{Flaky, Mood};
 use countersign_infra::recordings::format::{Frame, Kind};
 use countersign_infra::recordings::key::SigningKey;
+use countersign_infra::recordings::proof::{Report, Verifier, Witness};
 use std::fs;
 use std::sync::Arc;
 use std::time::Instant;
@@ -217,7 +218,8 @@ async fn what_was_durable_survives_a_kill_and_the_next_start_closes_it_as_interr
 
 #[tokio::test]
 async fn a_kill_at_any_step_of_sealing_loses_nothing_and_leaves_a_recording_that_verifies() {
-    let steps: [(&str, fn(&Path)); 4] = [
+    type Step = fn(&Path);
+    let steps: [(&str, Step); 4] = [
         ("the chunk is half written", |dir| {
             fs::write(dir.join("0.new"), b"half a chunk").unwrap();
         }),

@@ -110,6 +110,7 @@ fn put(directory: &Path, name: &str, bytes: &[u8]) -> Result<(), RecordingError>
     if let Some(result) = compare(&path, bytes)? {
         return result;
     }
+    let is_new_directory = !directory.exists();
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -126,7 +127,7 @@ fn put(directory: &Path, name: &str, bytes: &[u8]) -> Result<(), RecordingError>
     if !is_new {
         return compare(&path, bytes)?.unwrap_or_else(|| Err(exists(&path)));
     }
-    sync_directories(directory).map_err(unavailable(directory))
+    sync_directories(directory, is_new_directory).map_err(unavailable(directory))
 }
 
 /// What is already there decides: the same bytes are accepted, others are not. None: nothing is there.
@@ -154,11 +155,11 @@ fn probe(root: &Path) -> io::Result<()> {
     written.and(removed)
 }
 
-/// Syncs the session's directory and the four above it, any of which may be new.
-fn sync_directories(directory: &Path) -> io::Result<()> {
+/// Syncs the session's directory and, if that was made, the four above it, any of which may be new too.
+fn sync_directories(directory: &Path, is_new: bool) -> io::Result<()> {
     directory
         .ancestors()
-        .take(5)
+        .take(if is_new { 5 } else { 1 })
         .try_for_each(|path| File::open(path)?.sync_all())
 }
 

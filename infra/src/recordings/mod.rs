@@ -10,6 +10,7 @@ pub mod disk;
 pub mod flaky;
 pub mod format;
 pub mod key;
+pub mod proof;
 
 #[derive(Debug, thiserror::Error)]
 pub enum RecordingError {

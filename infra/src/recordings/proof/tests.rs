@@ -1,7 +1,10 @@
 use super::*;
+use crate::domain::Timestamp;
 use crate::domain::access_request::{Client, Protocol};
 use crate::domain::identity::{Person, PersonKey, PersonKind};
-use crate::recordings::format::FrameBuffer;
+use crate::recordings::chain::End;
+use crate::recordings::format::{Direction, FormatError, FrameBuffer};
+use crate::recordings::key::SigningKey;
 
 fn header(id: SessionId) -> SessionHeader {
     SessionHeader {

@@ -1,0 +1,100 @@
+//! Recordings of real sessions: shown, proved, and found when they were changed or the gateway was killed.
+
+use countersign_tests::harness::Gateway;
+use countersign_tests::wait::eventually;
+use countersign_tests::world::{TARGET, World, WorldOptions};
+use std::path::PathBuf;
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_secs(20);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_is_replayed_and_verified_and_a_changed_byte_is_found() {
+    let world = World::start(WorldOptions::default()).await.unwrap();
+    let alice = world.gateway.connect("alice", TARGET).await.unwrap();
+    alice.simple_query("select 42 as the_answer").await.unwrap();
+    let row = alice.query_one("select $1::text as asked", &[&"bound"]).await.unwrap();
+    assert_eq!(row.get::<_, String>(0), "bound");
+    drop(alice);
+    let session = ended_session(&world.gateway).await;
+
+    let (code, shown) = world.gateway.run("bob", &["replay", &session]).unwrap();
+    assert_eq!(code, 0, "{shown}");
+    for needed in ["select 42 as the_answer", "the_answer", "$1 = 'bound'", "Complete: SELECT 1"] {
+        assert!(shown.contains(needed), "{needed} is missing in {shown}");
+    }
+    let (code, said) = world.gateway.run("bob", &["verify", &session]).unwrap();
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("VERIFIED"), "{said}");
+
+    let chunk = files(&world.gateway, &session)
+        .into_iter()
+        .find(|path| path.ends_with("0.chunk"))
+        .unwrap();
+    let mut bytes = std::fs::read(&chunk).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&chunk, bytes).unwrap();
+    let (code, said) = world.gateway.run("bob", &["verify", &session]).unwrap();
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("BROKEN: the recording: chunk 0 was changed"), "{said}");
+    let (code, said) = world.gateway.run("bob", &["replay", &session]).unwrap();
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("WARNING"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_that_was_killed_loses_nothing_of_a_recording_that_it_said_was_on_record() {
+    let mut world = World::start(WorldOptions::default()).await.unwrap();
+    let alice = world.gateway.connect("alice", TARGET).await.unwrap();
+    alice.simple_query("select 'before the kill'").await.unwrap();
+    let session = live_session(&world.gateway);
+    world.gateway.kill9().unwrap();
+    world.gateway.restart().await.unwrap();
+
+    let (code, said) = world.gateway.run("bob", &["verify", &session]).unwrap();
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("interrupted"), "{said}");
+    let (code, shown) = world.gateway.run("bob", &["replay", &session]).unwrap();
+    assert_eq!(code, 0, "{shown}");
+    assert!(shown.contains("Query: select 'before the kill'"), "{shown}");
+}
+
+/// The one session whose end the journal has.
+async fn ended_session(gateway: &Gateway) -> String {
+    let closed = async || {
+        let (code, printed) = gateway.run("bob", &["audit", "--event", "session_closed", "--json"]).ok()?;
+        (code == 0).then(|| session_in(&printed)).flatten()
+    };
+    eventually("the session to be closed", SOON, closed).await.unwrap()
+}
+
+/// The one session that lives.
+fn live_session(gateway: &Gateway) -> String {
+    let (code, printed) = gateway.run("bob", &["sessions", "--json"]).unwrap();
+    assert_eq!(code, 0, "{printed}");
+    let list: serde_json::Value = serde_json::from_str(&printed).unwrap();
+    list["sessions"][0]["id"].as_str().unwrap().to_owned()
+}
+
+fn session_in(printed: &str) -> Option<String> {
+    let (_, rest) = printed.split_once("\"session\"")?;
+    rest.split('"').nth(1).map(str::to_owned)
+}
+
+/// The files of a session's recording.
+fn files(gateway: &Gateway, session: &str) -> Vec<PathBuf> {
+    let mut open = vec![gateway.data().join("recordings")];
+    let mut found = Vec::new();
+    while let Some(directory) = open.pop() {
+        for entry in std::fs::read_dir(&directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else if path.to_string_lossy().contains(session) {
+                found.push(path);
+            }
+        }
+    }
+    found
+}
