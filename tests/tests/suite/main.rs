@@ -4,4 +4,5 @@
 mod api;
 mod configuration;
 mod identity;
+mod recording;
 mod tidy;

@@ -20,7 +20,12 @@ async fn a_session_is_replayed_and_verified_and_a_changed_byte_is_found() {
 
     let (code, shown) = world.gateway.run("bob", &["replay", &session]).unwrap();
     assert_eq!(code, 0, "{shown}");
-    for needed in ["select 42 as the_answer", "the_answer", "$1 = 'bound'", "Complete: SELECT 1"] {
+    for needed in [
+        "select 42 as the_answer",
+        "the_answer",
+        "$1 = 'bound'",
+        "Complete: SELECT 1",
+    ] {
         assert!(shown.contains(needed), "{needed} is missing in {shown}");
     }
     let (code, said) = world.gateway.run("bob", &["verify", &session]).unwrap();
@@ -63,7 +68,9 @@ async fn a_gateway_that_was_killed_loses_nothing_of_a_recording_that_it_said_was
 /// The one session whose end the journal has.
 async fn ended_session(gateway: &Gateway) -> String {
     let closed = async || {
-        let (code, printed) = gateway.run("bob", &["audit", "--event", "session_closed", "--json"]).ok()?;
+        let (code, printed) = gateway
+            .run("bob", &["audit", "--event", "session_closed", "--json"])
+            .ok()?;
         (code == 0).then(|| session_in(&printed)).flatten()
     };
     eventually("the session to be closed", SOON, closed).await.unwrap()
