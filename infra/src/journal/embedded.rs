@@ -13,6 +13,9 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params, params_fro
 /// Rows of a session that are read at once.
 const SESSION_ROWS_MAX: usize = 1000;
 
+/// A page ends early once its events are larger than this, so that one page of long statements stays small.
+const PAGE_BYTES_MAX: usize = 4 << 20;
+
 const COLUMNS: &str = "session, seq, at, event, person, subject, email, target, approval, words, body";
 
 #[async_trait]
@@ -295,18 +298,23 @@ impl Search {
             i64::try_from(self.limit).unwrap_or(i64::MAX).saturating_add(1),
         ));
         let mut select = connection.prepare_cached(&select)?;
-        let rows = select.query_map(params_from_iter(self.values), |row| {
-            Ok((Stored::from_row(row)?, row.get::<_, i64>(11)?))
-        })?;
-        let mut rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
-        let more = rows.len() > self.limit;
-        rows.truncate(self.limit);
-        let next = rows.last().filter(|_| more).map(|(_, ordinal)| ordinal.to_string());
-        let events = rows
-            .into_iter()
-            .map(|(row, _)| row.event())
-            .collect::<Result<Vec<_>, _>>();
-        Ok(events.map(|events| Page { events, next }))
+        let mut rows = select.query(params_from_iter(self.values))?;
+        let mut page = Page::default();
+        let (mut last, mut bytes) = (None, 0);
+        while let Some(row) = rows.next()? {
+            if page.events.len() == self.limit || bytes > PAGE_BYTES_MAX {
+                page.next = last;
+                break;
+            }
+            let stored = Stored::from_row(row)?;
+            bytes += stored.body.len();
+            last = Some(row.get::<_, i64>(11)?.to_string());
+            match stored.event() {
+                Ok(event) => page.events.push(event),
+                Err(damaged) => return Ok(Err(damaged)),
+            }
+        }
+        Ok(Ok(page))
     }
 }
 
@@ -314,8 +322,9 @@ impl Search {
 mod tests {
     use super::EmbeddedStore;
     use crate::approvals::flaky::Schedule;
-    use crate::journal::contract;
+    use crate::domain::example::{alice, session};
     use crate::journal::flaky::FlakyJournal;
+    use crate::journal::{Journal, JournalQuery, contract};
     use std::sync::Arc;
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -332,5 +341,36 @@ mod tests {
             let store = EmbeddedStore::open(directory.path().join("store.db")).unwrap();
             contract::holds(Arc::new(FlakyJournal::new(store, Schedule::new(seed)))).await;
         }
+    }
+
+    #[tokio::test]
+    async fn a_page_of_long_statements_ends_early_and_loses_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open(directory.path().join("store.db")).unwrap();
+        for number in 0..12 {
+            store
+                .append(&contract::story(
+                    session(number),
+                    &alice(),
+                    "orders",
+                    &"x".repeat(1 << 20),
+                ))
+                .await
+                .unwrap();
+        }
+        let mut query = JournalQuery {
+            events: vec!["asked".to_owned()],
+            ..JournalQuery::default()
+        };
+        let mut sizes = Vec::new();
+        loop {
+            let page = store.search(&query).await.unwrap();
+            sizes.push(page.events.len());
+            match page.next {
+                Some(next) => query.after = Some(next),
+                None => break,
+            }
+        }
+        assert_eq!(sizes, [4, 4, 4]);
     }
 }

@@ -45,7 +45,8 @@ pub struct JournalQuery {
     pub text: Option<String>,
     pub approval: Option<String>,
     pub session: Option<SessionId>,
-    /// At most this many; 0 means 100, more than 1000 means 1000.
+    /// At most this many; 0 means 100, more than 1000 means 1000. A page may hold fewer though more follow: only
+    /// `Page::next` says that.
     pub limit: usize,
     /// Continue after this place (`Page::next`).
     pub after: Option<String>,
