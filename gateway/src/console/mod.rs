@@ -20,6 +20,7 @@ mod search_audit;
 mod serve;
 mod show_approval;
 mod show_self;
+mod signpost;
 mod texts;
 mod view;
 mod vote;
@@ -175,6 +176,7 @@ fn described() -> OpenApiRouter<Arc<Console>> {
         .routes(routes!(list_targets::list_targets))
         .routes(routes!(list_approvals::list_approvals))
         .routes(routes!(show_approval::show_approval))
+        .routes(routes!(signpost::signpost))
         .routes(routes!(vote::vote))
         .routes(routes!(withdraw::withdraw))
         .routes(routes!(search_audit::search_audit))

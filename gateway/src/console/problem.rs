@@ -190,3 +190,39 @@ impl IntoResponse for Problem {
         response
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use countersign_infra::domain::id::SessionId;
+
+    #[test]
+    fn damage_is_told_apart_from_absence_and_from_a_store_that_is_down() {
+        let session = SessionId(uuid::Uuid::nil());
+        let down = || Box::new(std::io::Error::other("disk")) as Box<dyn std::error::Error + Send + Sync>;
+        let why = "its hash differs".to_owned();
+        for (problem, status, is_damage) in [
+            (Problem::from(JournalError::Damaged { session, seq: 3, why }), 500, true),
+            (Problem::from(JournalError::Taken { session, seq: 3 }), 503, false),
+            (Problem::from(JournalError::Unavailable { source: down() }), 503, false),
+            (Problem::from(JournalError::BadQuery("page".to_owned())), 400, false),
+            (Problem::from(StoreError::Unavailable { source: down() }), 503, false),
+            (Problem::from(RecordingError::NotFound(session)), 404, false),
+            (
+                Problem::from(RecordingError::Unavailable { source: down() }),
+                503,
+                false,
+            ),
+        ] {
+            assert_eq!(
+                (problem.status, problem.is_damage()),
+                (status, is_damage),
+                "{problem:?}"
+            );
+            assert!(
+                !problem.detail.contains("disk"),
+                "what is inside stays in the log: {problem:?}"
+            );
+        }
+    }
+}

@@ -61,6 +61,29 @@ async fn a_foreign_approval_is_answered_like_one_that_is_not_there() {
 }
 
 #[tokio::test]
+async fn the_link_of_a_notice_says_how_to_decide_and_nothing_of_the_approval() {
+    let room = Room::new().await;
+    let there = room.held([1; 5]).await.id;
+    let tell = async |id: &str| {
+        let answer = room.get("eve", &format!("/approvals/{id}")).await;
+        assert_eq!(answer.status, StatusCode::OK);
+        assert!(
+            answer.headers["content-type"]
+                .to_str()
+                .unwrap()
+                .starts_with("text/plain")
+        );
+        String::from_utf8(answer.body).unwrap().replace(id, "ID")
+    };
+    let said = tell(there.as_str()).await;
+    assert!(said.contains("countersign approvals approve ID"), "{said}");
+    assert_eq!(said, tell("00000000").await);
+    let script = room.get("eve", "/approvals/%3Cscript%3E").await;
+    assert_eq!(script.status, StatusCode::BAD_REQUEST);
+    assert!(!script.detail().contains('<'));
+}
+
+#[tokio::test]
 async fn an_approval_is_shown_with_its_quorum_and_whether_the_reader_may_vote() {
     let room = Room::new().await;
     let id = room.held([1; 5]).await.id;
