@@ -50,9 +50,11 @@ async fn reading_the_audit_is_itself_journaled() {
     let noted = room.noted("audit_queried").await;
     let queries: Vec<_> = noted
         .iter()
-        .map(|event| match &event.what {
-            Happening::AuditQueried { query } => query.as_str(),
-            other => panic!("{other:?}"),
+        .map(|event| {
+            let Happening::AuditQueried { query } = &event.what else {
+                panic!("{:?}", event.what)
+            };
+            query.as_str()
         })
         .collect();
     assert_eq!(queries.len(), 4);
