@@ -1,6 +1,8 @@
 //! `countersign effects --jsonl`: what statements would do, a line in, a line out.
 
-use crate::protocol::postgres::effects::{Analysis, Limits, Prepared, Role, StatementFacts, Unparseable, analyse};
+use crate::protocol::postgres::effects::{
+    Analysis, Limits, Prepared, Role, STACK_BYTES, StatementFacts, Unparseable, analyse,
+};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use countersign_infra::domain::effect::Effects;
@@ -23,8 +25,6 @@ pub struct Args {
     pub statement_bytes_max: usize,
 }
 
-/// Virtual memory: see [`analyse`].
-const STACK_BYTES: usize = 512 << 20;
 /// A line may be longer than its statement by its escapes and its setup.
 const LINE_BYTES_MAX: u64 = 256 << 20;
 
@@ -43,7 +43,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn answer_all(mut input: impl BufRead, mut output: impl Write, limits: Limits) -> anyhow::Result<()> {
+pub(crate) fn answer_all(mut input: impl BufRead, mut output: impl Write, limits: Limits) -> anyhow::Result<()> {
     let mut line = Vec::new();
     loop {
         line.clear();

@@ -4,7 +4,7 @@ mod approvals;
 mod audit;
 mod check;
 mod client;
-mod effects;
+pub(crate) mod effects;
 mod env;
 mod gateway;
 mod policy;

@@ -1,6 +1,6 @@
 //! The analyst: parses on its own threads, with bounds, and remembers what it has seen.
 
-use super::{Analysis, Limits, Unparseable, parse};
+use super::{Analysis, Limits, STACK_BYTES, Unparseable, parse};
 use aws_lc_rs::digest::{SHA256, digest};
 use std::collections::HashMap;
 use std::collections::VecDeque;
@@ -9,9 +9,6 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 const PARSERS: usize = 2;
-/// Virtual memory; only what a statement needs is ever touched. The deepest tree that libpg_query hands out (its own
-/// stack is capped at 2 MB) is walked and dropped within an eighth of this in an unoptimised build.
-const STACK_BYTES: usize = 512 << 20;
 /// Statements that wait for a parser; more of them are refused.
 const QUEUE_MAX: usize = 1024;
 /// A statement longer than this waits for the one permit for long statements: a megabyte of SQL may need 700 MB as a tree.

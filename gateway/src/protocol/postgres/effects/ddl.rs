@@ -1,14 +1,14 @@
 //! Definitions, roles and rights, and the server's own objects. What a definition only keeps for later (a view's query,
 //! a function's body, a default) is not run now; what it evaluates now (an index, a USING, a partition bound) is walked.
 
-use super::walk::{Walk, dotted, qualified};
+use super::walk::{Walk, dotted, parts, qualified};
 use countersign_infra::domain::effect::EffectKind;
 use countersign_infra::domain::effect::EffectKind::{Admin, Ddl, Privilege};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{
     AlterDomainStmt, AlterObjectSchemaStmt, AlterOwnerStmt, AlterTableCmd, AlterTableStmt, AlterTableType, ColumnDef,
     CommentStmt, ConstrType, Constraint, CreateForeignTableStmt, CreateSchemaStmt, CreateStmt, DropStmt, GrantStmt,
-    IndexStmt, Node, ObjectType, PartitionBoundSpec, RangeVar, RenameStmt, RoleSpec,
+    IndexStmt, Node, ObjectType, PartitionBoundSpec, RangeVar, RenameStmt, RoleSpec, TypeName,
 };
 
 impl Walk {
@@ -63,9 +63,6 @@ impl Walk {
             &create.schemaname
         };
         self.about(&[Ddl], qualified("", name));
-        if create.authrole.is_some() {
-            self.effect(Privilege);
-        }
         self.children(&create.schema_elts);
     }
 
@@ -86,14 +83,14 @@ impl Walk {
             .unwrap_or_default();
         for command in &alter.cmds {
             if let Some(NodeEnum::AlterTableCmd(command)) = &command.node {
-                self.alter_table_cmd(command, &table);
+                self.alter_table_cmd(command, &table, alter.objtype);
             } else {
                 self.child(Some(command));
             }
         }
     }
 
-    pub(super) fn alter_table_cmd(&mut self, command: &AlterTableCmd, table: &str) {
+    pub(super) fn alter_table_cmd(&mut self, command: &AlterTableCmd, table: &str, altered: i32) {
         self.effect(Ddl);
         match AlterTableType::try_from(command.subtype) {
             Ok(
@@ -108,6 +105,8 @@ impl Walk {
             _ => {}
         }
         match command.def.as_deref().and_then(|def| def.node.as_ref()) {
+            // A composite type has no rows to fill.
+            Some(NodeEnum::ColumnDef(_)) if altered == ObjectType::ObjectType as i32 => {}
             Some(NodeEnum::ColumnDef(column)) => self.added_column(column),
             Some(NodeEnum::Constraint(constraint)) => self.checked(constraint),
             Some(NodeEnum::PartitionCmd(partition)) => {
@@ -123,7 +122,10 @@ impl Walk {
 
     /// Fills the rows that are there: the default, USING and the checks run now.
     fn added_column(&mut self, column: &ColumnDef) {
-        self.maybe_type(column.type_name.as_ref());
+        // The grammar's names for an integer with a sequence of its own.
+        let serial = ["serial", "bigserial", "smallserial", "serial2", "serial4", "serial8"];
+        let is_serial = |name: &TypeName| matches!(parts(&name.names).as_slice(), [name] if serial.contains(name));
+        self.maybe_type(column.type_name.as_ref().filter(|name| !is_serial(name)));
         self.child(column.raw_default.as_deref());
         for constraint in &column.constraints {
             if let Some(NodeEnum::Constraint(constraint)) = &constraint.node {

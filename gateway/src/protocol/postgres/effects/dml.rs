@@ -22,6 +22,7 @@ impl Walk {
         } = insert;
         self.with(with_clause.as_ref());
         self.changes(relation.as_ref(), returning_clause.as_ref());
+        self.inserted(insert);
         self.children(cols);
         self.child(select_stmt.as_deref());
         if let Some(conflict) = on_conflict_clause.as_deref() {
@@ -48,7 +49,7 @@ impl Walk {
             self.children(index_elems);
             self.child(where_clause.as_deref());
         }
-        self.children(target_list);
+        self.assignments(target_list);
         self.child(where_clause.as_deref());
     }
 
@@ -63,7 +64,7 @@ impl Walk {
         } = update;
         self.with(with_clause.as_ref());
         self.changes(relation.as_ref(), returning_clause.as_ref());
-        self.children(target_list);
+        self.assignments(target_list);
         self.children(from_clause);
         self.restricted(where_clause.as_deref());
         self.leave();
@@ -117,7 +118,8 @@ impl Walk {
             values,
         } = when;
         self.child(condition.as_deref());
-        self.children(target_list);
+        self.inserted_row("", target_list, values);
+        self.assignments(target_list);
         self.children(values);
     }
 

@@ -22,6 +22,7 @@ impl Walk {
             location: _,
         } = call;
         self.function(funcname, args);
+        self.secret_arguments(call);
         self.children(args);
         self.children(agg_order);
         self.child(agg_filter.as_deref());

@@ -10,15 +10,24 @@ mod node;
 mod parse;
 mod resolve;
 mod select;
+mod sensitive;
 mod utility;
 mod walk;
 
 pub use analyst::{Analyst, AnalystError};
+pub(crate) use parse::is_scannable;
 pub use parse::{Limits, analyse};
 pub use resolve::Prepared;
+pub(crate) use sensitive::is_secret;
+pub use sensitive::{Place, Sensitive};
 
 use countersign_infra::domain::effect::Effects;
 use std::sync::Arc;
+
+/// The stack that an analysis needs. Virtual memory: only what a statement needs is ever touched. libpg_query refuses
+/// trees that need more than 2 MB of its own stack; the deepest that it hands out are decoded, walked and dropped in this
+/// also by an unoptimised build.
+pub(crate) const STACK_BYTES: usize = 512 << 20;
 
 /// What the gateway must know of one statement beside its effects.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,6 +102,8 @@ pub struct StatementFacts {
 pub struct Analysis {
     /// In order. Empty for an empty string or one of comments only.
     pub statements: Vec<StatementFacts>,
+    /// Where the values stand that a display of the text hides: see [`crate::mask::display`].
+    pub sensitive: Sensitive,
 }
 
 /// Why a text was not analysed: nothing of it may be forwarded.
@@ -124,7 +135,7 @@ impl Unparseable {
 impl Analysis {
     /// Roughly how many bytes it occupies.
     fn weight(&self) -> usize {
-        self.statements.iter().map(StatementFacts::weight).sum::<usize>() + 64
+        self.statements.iter().map(StatementFacts::weight).sum::<usize>() + self.sensitive.weight() + 64
     }
 }
 
@@ -140,3 +151,6 @@ impl StatementFacts {
         names + body + 256
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -124,7 +124,7 @@ impl Walk {
             NodeEnum::CreateSchemaStmt(x) => self.create_schema(x),
             NodeEnum::IndexStmt(x) => self.create_index(x),
             NodeEnum::AlterTableStmt(x) => self.alter_table(x),
-            NodeEnum::AlterTableCmd(x) => self.alter_table_cmd(x, ""),
+            NodeEnum::AlterTableCmd(x) => self.alter_table_cmd(x, "", 0),
             NodeEnum::AlterDomainStmt(x) => self.alter_domain(x),
             NodeEnum::DropStmt(x) => self.drop_objects(x),
             NodeEnum::RenameStmt(x) => self.rename(x),
@@ -229,11 +229,11 @@ impl Walk {
                 self.effect(Ddl);
                 self.roles(&x.roles);
             }
+            NodeEnum::ColumnRef(x) => self.column_ref(&x.fields),
+            NodeEnum::ParamRef(x) => self.parameter(x.number),
+            NodeEnum::AConst(x) => self.constant(x),
             // Names, constants and options: nothing runs.
-            NodeEnum::ColumnRef(_)
-            | NodeEnum::ParamRef(_)
-            | NodeEnum::AStar(_)
-            | NodeEnum::AConst(_)
+            NodeEnum::AStar(_)
             | NodeEnum::SqlvalueFunction(_)
             | NodeEnum::Integer(_)
             | NodeEnum::Float(_)

@@ -46,7 +46,29 @@ pub fn analyse(sql: &[u8], limits: Limits) -> Result<Analysis, Unparseable> {
     }
 }
 
+/// PostgreSQL's scanner reads a run of operator characters to its end and gives all but the first back, again and again:
+/// `/*/*/*` of 200 kB takes it a minute and a half. Runs that would take it longer than about a second are refused.
+pub(crate) fn is_scannable(sql: &[u8]) -> bool {
+    const COUNTED_FROM: u64 = 256;
+    const STEPS_MAX: u64 = 400_000_000;
+    let is_operator = |byte: &u8| b"~!@#^&|`?+-*/%<>=".contains(byte);
+    let runs = sql
+        .split(|byte| !is_operator(byte))
+        .map(|run| run.len() as u64)
+        .filter(|length| *length > COUNTED_FROM);
+    runs.map(|length| length.saturating_mul(length))
+        .fold(0, u64::saturating_add)
+        <= STEPS_MAX
+}
+
 fn text(sql: &[u8]) -> Result<&str, Unparseable> {
+    if !is_scannable(sql) {
+        return Err(Unparseable::new(
+            "54001",
+            "the statement has too long a run of operator characters to be analysed",
+        )
+        .hint("Put spaces or line breaks into it, or shorten it."));
+    }
     if sql.contains(&0) {
         return Err(Unparseable::new("22021", "the statement contains a NUL byte"));
     }
@@ -61,10 +83,13 @@ fn text(sql: &[u8]) -> Result<&str, Unparseable> {
 
 fn read(text: &str, mode: ParserOptions) -> Result<Analysis, Unparseable> {
     let tree = pg_query::parse(text, mode).map_err(|error| refused(&error))?;
-    let statements = tree.protobuf.stmts.iter().map(walk::facts).collect::<Option<Vec<_>>>();
-    statements
-        .map(|statements| Analysis { statements })
-        .ok_or_else(too_deep)
+    let mut analysis = Analysis::default();
+    for statement in &tree.protobuf.stmts {
+        let (facts, sensitive) = walk::facts(statement).ok_or_else(too_deep)?;
+        analysis.statements.push(facts);
+        analysis.sensitive.merge(sensitive);
+    }
+    Ok(analysis)
 }
 
 fn refused(error: &pg_query::Error) -> Unparseable {
@@ -91,6 +116,7 @@ fn strictest(mut standard: Analysis, mut escaped: Analysis) -> Analysis {
     if escaped.statements.len() > standard.statements.len() {
         std::mem::swap(&mut standard, &mut escaped);
     }
+    standard.sensitive.merge(escaped.sensitive);
     for (index, other) in escaped.statements.into_iter().enumerate() {
         if let Some(facts) = standard.statements.get_mut(index) {
             facts.unite(other);

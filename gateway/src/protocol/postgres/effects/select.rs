@@ -8,6 +8,7 @@ use pg_query::protobuf::{
     LockingClause, Node, RangeFunction, RangeSubselect, RangeTableFunc, RangeTableFuncCol, RangeTableSample, RangeVar,
     SelectStmt,
 };
+use std::collections::HashSet;
 
 impl Walk {
     pub(super) fn select(&mut self, select: &SelectStmt) {
@@ -56,11 +57,7 @@ impl Walk {
         if let Some(into) = into_clause.as_deref() {
             self.creates(into);
         }
-        for clause in locking_clause {
-            if let Some(NodeEnum::LockingClause(clause)) = &clause.node {
-                self.locking(clause, from_clause);
-            }
-        }
+        self.locking(locking_clause, from_clause);
         self.leave();
     }
 
@@ -73,19 +70,32 @@ impl Walk {
     }
 
     /// FOR UPDATE and its kin write row versions: a lock and a write of every table meant.
-    fn locking(&mut self, clause: &LockingClause, from: &[Node]) {
-        let named = clause.locked_rels.iter().filter_map(|node| match &node.node {
-            Some(NodeEnum::RangeVar(relation)) => Some(relation.relname.as_str()),
-            _other => None,
-        });
-        let named = named.collect::<Vec<_>>();
+    fn locking(&mut self, clauses: &[Node], from: &[Node]) {
+        if clauses.is_empty() {
+            return;
+        }
+        let (mut named, mut all) = (HashSet::new(), false);
+        for clause in clauses {
+            if let Some(NodeEnum::LockingClause(LockingClause {
+                locked_rels,
+                strength: _,
+                wait_policy: _,
+            })) = &clause.node
+            {
+                all |= locked_rels.is_empty();
+                named.extend(locked_rels.iter().filter_map(|node| match &node.node {
+                    Some(NodeEnum::RangeVar(relation)) => Some(relation.relname.as_str()),
+                    _other => None,
+                }));
+            }
+        }
         let mut tables = Vec::new();
         from.iter().for_each(|item| relations(item, &mut tables));
         self.effect(EffectKind::Lock);
         self.effect(EffectKind::Write);
         for table in tables {
-            let meant = named.is_empty() || named.contains(&known_as(table));
-            if meant && !(table.schemaname.is_empty() && self.is_query(&table.relname)) {
+            let is_query = table.schemaname.is_empty() && self.is_query(&table.relname);
+            if (all || named.contains(known_as(table))) && !is_query {
                 self.object(EffectKind::Lock, relation_name(table));
                 self.object(EffectKind::Write, relation_name(table));
             }

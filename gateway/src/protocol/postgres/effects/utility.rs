@@ -51,6 +51,9 @@ impl Walk {
             Ok(VariableSetKind::Undefined) | Err(_) => self.effect(EffectKind::Unknown),
         }
         self.children(&statement.args);
+        if super::sensitive::is_secret(&statement.name) {
+            statement.args.iter().for_each(|value| self.secret(value));
+        }
     }
 
     fn role_of(&self, statement: &VariableSetStmt) -> Option<String> {

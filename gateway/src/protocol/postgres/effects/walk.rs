@@ -1,10 +1,11 @@
 //! The walk over the parser's tree: one statement, its effects so far, and the names in scope.
 
+use super::sensitive::{Atom, Sensitive};
 use super::{Role, StatementFacts};
 use countersign_infra::domain::effect::{EffectKind, Effects};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{Alias, Node, RangeVar, RawStmt, WithClause};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 /// Deeper trees are refused. libpg_query hands out none of more than some 12,000 levels.
 const DEPTH_MAX: usize = 40_000;
@@ -19,17 +20,23 @@ pub(super) struct Walk {
     pub(super) role: Role,
     pub(super) changes_session: bool,
     /// The names of the WITH queries in scope, a frame for each WITH clause.
-    queries: Vec<Vec<String>>,
+    frames: Vec<Vec<String>>,
+    queries: HashMap<String, usize>,
     depth: usize,
     pub(super) too_deep: bool,
     objects: usize,
+    pub(super) sensitive: Sensitive,
+    pub(super) atom: Option<Atom>,
+    /// Set while something is walked a second time, for its places: its effects are counted where it stands.
+    pub(super) quiet: bool,
 }
 
-/// Says what one statement would do. None: the tree is too deep.
-pub(super) fn facts(statement: &RawStmt) -> Option<StatementFacts> {
+/// Says what one statement would do, and where its sensitive values stand. None: the tree is too deep.
+pub(super) fn facts(statement: &RawStmt) -> Option<(StatementFacts, Sensitive)> {
     let mut walk = Walk::new();
     walk.child(statement.stmt.as_deref());
-    walk.finish()
+    let sensitive = std::mem::take(&mut walk.sensitive);
+    walk.finish().map(|facts| (facts, sensitive))
 }
 
 impl Walk {
@@ -40,10 +47,14 @@ impl Walk {
             has_where: true,
             role: Role::Plain,
             changes_session: false,
-            queries: Vec::new(),
+            frames: Vec::new(),
+            queries: HashMap::new(),
             depth: 0,
             too_deep: false,
             objects: 0,
+            sensitive: Sensitive::default(),
+            atom: None,
+            quiet: false,
         }
     }
 
@@ -86,12 +97,13 @@ impl Walk {
         inner.queries.clone_from(&self.queries);
         inner.child(node);
         self.too_deep |= inner.too_deep;
+        self.sensitive.merge(std::mem::take(&mut inner.sensitive));
         inner.finish()
     }
 
     pub(super) fn child(&mut self, node: Option<&Node>) {
         if let Some(node) = node.and_then(|node| node.node.as_ref()) {
-            self.deeper(|walk| walk.node(node));
+            self.deeper(|walk| walk.expression(node));
         }
     }
 
@@ -112,10 +124,16 @@ impl Walk {
     }
 
     pub(super) fn effect(&mut self, kind: EffectKind) {
+        if self.quiet {
+            return;
+        }
         self.effects.add(kind);
     }
 
     pub(super) fn object(&mut self, kind: EffectKind, object: impl Into<String>) {
+        if self.quiet {
+            return;
+        }
         self.objects += 1;
         if self.objects > OBJECTS_MAX {
             self.effects.add(kind);
@@ -135,6 +153,9 @@ impl Walk {
 
     /// A table that the statement acts on: never a WITH query.
     pub(super) fn names(&mut self, kind: EffectKind, relation: &RangeVar) {
+        if self.quiet {
+            return;
+        }
         let name = relation_name(relation);
         if self.tables.len() < OBJECTS_MAX {
             self.tables.insert(name.clone());
@@ -143,12 +164,12 @@ impl Walk {
     }
 
     pub(super) fn is_query(&self, name: &str) -> bool {
-        self.queries.iter().flatten().any(|query| query == name)
+        self.queries.contains_key(name)
     }
 
     /// Walks the WITH queries and keeps their names in scope until `leave`.
     pub(super) fn with(&mut self, with: Option<&WithClause>) {
-        self.queries.push(Vec::new());
+        self.frames.push(Vec::new());
         let Some(WithClause {
             ctes,
             recursive,
@@ -172,13 +193,23 @@ impl Walk {
     }
 
     fn in_scope(&mut self, names: impl IntoIterator<Item = String>) {
-        if let Some(frame) = self.queries.last_mut() {
-            frame.extend(names);
+        for name in names {
+            *self.queries.entry(name.clone()).or_default() += 1;
+            if let Some(frame) = self.frames.last_mut() {
+                frame.push(name);
+            }
         }
     }
 
     pub(super) fn leave(&mut self) {
-        self.queries.pop();
+        for name in self.frames.pop().unwrap_or_default() {
+            if let Some(count) = self.queries.get_mut(&name) {
+                *count -= 1;
+                if *count == 0 {
+                    self.queries.remove(&name);
+                }
+            }
+        }
     }
 }
 
