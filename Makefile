@@ -1,6 +1,7 @@
 # Two commands do all the set-up: `make demo` and `make test`.
 
 CARGO ?= cargo
+TARGET := $(or $(CARGO_TARGET_DIR),target)
 DEMO_ARGS := $(if $(AUTO),--auto,)
 
 .PHONY: help demo test figures packages-demo packages-test identity-provider
@@ -12,16 +13,16 @@ help:
 	@echo "make figures       measures the memory figures of the README"
 
 demo: packages-demo
-	$(CARGO) build -p countersign-gateway -p countersign-tests --bins
-	target/debug/demo $(DEMO_ARGS)
+	$(CARGO) build --workspace
+	$(TARGET)/debug/demo $(DEMO_ARGS)
 
 test: packages-test identity-provider
 	$(CARGO) build --workspace
 	$(CARGO) test --workspace
 
 figures: packages-demo
-	$(CARGO) build --release -p countersign-gateway -p countersign-tests --bins
-	target/release/figures
+	$(CARGO) build --release --workspace
+	$(TARGET)/release/figures
 
 packages-demo:
 	@tests/install-packages.sh demo

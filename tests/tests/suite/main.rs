@@ -5,4 +5,6 @@ mod api;
 mod configuration;
 mod identity;
 mod recording;
+mod invariants;
+mod story;
 mod tidy;
