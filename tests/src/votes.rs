@@ -62,9 +62,14 @@ impl World {
 
     /// Waits until an approval is in a state.
     pub async fn becomes(&self, number: &str, state: &str) -> Result<()> {
+        self.becomes_within(SOON, number, state).await
+    }
+
+    /// The same where more than a moment may pass: a dead holder is taken for dead when its lease has ended.
+    pub async fn becomes_within(&self, limit: Duration, number: &str, state: &str) -> Result<()> {
         let mut last = String::new();
         let what = format!("approval {number} to be {state}");
-        let reached = eventually(&what, SOON, async || {
+        let reached = eventually(&what, limit, async || {
             last = self.state(number).unwrap_or_else(|error| format!("{error:#}"));
             (last == state).then_some(())
         });

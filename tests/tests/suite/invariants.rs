@@ -298,7 +298,7 @@ async fn what_was_executing_when_its_holder_died_is_never_run_again() {
     lock.query(backend, &[]).await.unwrap();
     lock.commit().await.unwrap();
     world.gateway.restart().await.unwrap();
-    world.becomes(&held.number, "unknown").await.unwrap();
+    world.becomes_within(SOON * 4, &held.number, "unknown").await.unwrap();
     let (code, said) = world.approve("bob", &held.number).unwrap();
     assert_eq!(code, 1, "{said}");
     assert_eq!(order(&world, 7).await, 1);
