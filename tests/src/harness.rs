@@ -223,16 +223,6 @@ impl Gateway {
         tokens.insert(name.to_owned(), token.into());
     }
 
-    /// Tells another gateway of all names given to `sign_in`.
-    pub fn introduce(&self, other: &Self) {
-        let tokens = self
-            .tokens
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
-            .clone();
-        tokens.into_iter().for_each(|(name, token)| other.sign_in(&name, token));
-    }
-
     /// The token of a name given to `sign_in`; a name nobody gave is itself sent as the token.
     pub fn token(&self, name: &str) -> String {
         let tokens = self.tokens.lock().unwrap_or_else(|poisoned| poisoned.into_inner());

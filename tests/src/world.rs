@@ -6,7 +6,6 @@ use crate::ports::{free_port, preferred_port};
 use crate::postgres::{Database, Postgres};
 use anyhow::Result;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
 use std::sync::Arc;
 
 /// The audience of the tokens that the gateway takes.
@@ -56,7 +55,6 @@ pub struct World {
     pub issuer: Issuer,
     pub server: Arc<Postgres>,
     pub database: Database,
-    options: GatewayOptions,
 }
 
 impl World {
@@ -75,7 +73,7 @@ impl World {
         let issuer = Issuer::start(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await?;
         let mut target = TargetOptions::of(TARGET, &server, &database);
         target.port = options.server_port.unwrap_or(target.port);
-        let gateway_options = GatewayOptions {
+        let gateway = Gateway::start(GatewayOptions {
             policy: options.policy,
             issuers: vec![IssuerOptions {
                 url: issuer.url().to_string(),
@@ -83,8 +81,8 @@ impl World {
             }],
             targets: vec![target],
             ..options.gateway
-        };
-        let gateway = Gateway::start(gateway_options.clone()).await?;
+        })
+        .await?;
         for (name, groups) in &options.people {
             let claims = Claims {
                 lifetime_seconds: TOKEN_SECONDS,
@@ -97,7 +95,6 @@ impl World {
             issuer,
             server,
             database,
-            options: gateway_options,
         })
     }
 
@@ -105,19 +102,6 @@ impl World {
     pub fn add_person(&self, name: &str, groups: &[&str]) {
         self.gateway
             .sign_in(name, self.issuer.token(&Claims::person(name, AUDIENCE, groups)));
-    }
-
-    /// Starts one more gateway with the same settings and people, on free ports, its files in `directory`.
-    pub async fn second_gateway(&self, directory: &Path) -> Result<Gateway> {
-        let gateway = Gateway::start(GatewayOptions {
-            directory: Some(directory.to_owned()),
-            postgres_port: None,
-            http_port: None,
-            ..self.options.clone()
-        })
-        .await?;
-        self.gateway.introduce(&gateway);
-        Ok(gateway)
     }
 
     /// One number from the database, read past the gateway.

@@ -7,6 +7,9 @@ use anyhow::{Context, Result, ensure};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+const ASKED: &str = "\"event\":\"asked\"";
+/// Between them stands the operation's digest.
+const ASKED_TO_DISPLAY: usize = 120;
 const DELETE: &str = "delete from orders where id = 7";
 
 /// Runs the command line as a person and shows it: its exit code, and all that it printed.
@@ -65,27 +68,36 @@ pub async fn the_session_can_be_replayed(world: &World, screen: Screen, session:
     Ok(())
 }
 
-/// Stops the world's gateway, copies its data, and lets a second gateway look at the copy: first untouched, then
-/// with one byte of the journal changed, then with one byte of a chunk changed.
-pub async fn a_changed_byte_is_found(world: &mut World, screen: Screen, session: &str) -> Result<()> {
+/// Stops the world's gateway and looks at a copy of its data: first untouched, then with one byte of the journal
+/// changed, then with one byte of a chunk changed.
+pub fn a_changed_byte_is_found(world: &mut World, screen: Screen, session: &str) -> Result<()> {
     screen.step("One byte is changed in a copy of the journal, then in a copy of the recording");
     world.gateway.stop().context("the gateway does not stop")?;
     let copy = tempfile::Builder::new().prefix("countersign-copy-").tempdir()?;
-    copy_directory(&world.gateway.data(), &copy.path().join("data"))?;
-    let verify = async |what: &str| -> Result<(i32, String)> {
-        let gateway = world.second_gateway(copy.path()).await?;
-        let (code, printed) = gateway.run("bob", &["verify", session])?;
-        screen.exchange("bob$", &format!("countersign verify {session}   # {what}"), &printed);
+    let data = copy.path().join("data");
+    copy_directory(&world.gateway.data(), &data)?;
+    let config = std::fs::read_to_string(world.gateway.config())?;
+    let config = config.replace(&*world.gateway.data().to_string_lossy(), &data.to_string_lossy());
+    let config_path = world.gateway.path().join("copy.toml");
+    std::fs::write(&config_path, config)?;
+    let verify = |what: &str| -> Result<(i32, String)> {
+        let (code, printed) = world.run("bob", &["verify", session, "--config", &config_path.to_string_lossy()])?;
+        let last = printed.lines().last().unwrap_or_default();
+        screen.exchange(
+            "bob$",
+            &format!("countersign verify {session} --config copy.toml   # {what}"),
+            last,
+        );
         Ok((code, printed))
     };
-    let (code, said) = verify("the copy as it is").await?;
+    let (code, said) = verify("the copy as it is")?;
     ensure!(code == 0, "an untouched copy should verify: {said}");
     for (what, forged) in [
-        ("one byte of the journal changed", Forged::journal(copy.path())?),
-        ("one byte of a chunk changed", Forged::chunk(copy.path(), session)?),
+        ("one byte of the journal changed", Forged::journal(&data)?),
+        ("one byte of a chunk changed", Forged::chunk(&data, session)?),
     ] {
         forged.write()?;
-        let (code, said) = verify(what).await?;
+        let (code, said) = verify(what)?;
         ensure!(
             code == 1,
             "a changed byte should be found, but `verify` ended with {code}: {said}"
@@ -104,27 +116,18 @@ struct Forged {
 }
 
 impl Forged {
-    /// In the text of a statement that the journal keeps.
-    fn journal(copy: &Path) -> Result<Self> {
-        for path in files(&copy.join("data"))? {
-            let original = std::fs::read(&path)?;
-            let found = original
-                .windows(DELETE.len())
-                .rposition(|window| window == DELETE.as_bytes());
-            if let Some(place) = found.filter(|_| original.starts_with(b"SQLite format 3")) {
-                return Ok(Self {
-                    path,
-                    original,
-                    place: place + DELETE.len() - 1,
-                });
-            }
-        }
-        anyhow::bail!("no database under {} holds the statement", copy.display())
+    /// In the text of a statement, where the journal keeps it.
+    fn journal(data: &Path) -> Result<Self> {
+        let path = data.join("countersign.db");
+        tidy_up(&path)?;
+        let original = std::fs::read(&path)?;
+        let place = event_text(&original).context("the journal does not hold the statement")?;
+        Ok(Self { path, original, place })
     }
 
     /// In the middle of the session's first chunk.
-    fn chunk(copy: &Path, session: &str) -> Result<Self> {
-        let paths = files(&copy.join("data"))?;
+    fn chunk(data: &Path, session: &str) -> Result<Self> {
+        let paths = files(data)?;
         let ours = |path: &PathBuf| {
             path.extension().is_some_and(|end| end == "chunk") && path.to_string_lossy().contains(session)
         };
@@ -143,6 +146,33 @@ impl Forged {
     fn undo(&self) -> Result<()> {
         Ok(std::fs::write(&self.path, &self.original)?)
     }
+}
+
+/// Brings everything into the database's one file, and forgets what is deleted: each text stands there once.
+fn tidy_up(database: &Path) -> Result<()> {
+    let connection = rusqlite::Connection::open(database)?;
+    connection.pragma_update_and_check(None, "journal_mode", "DELETE", |row| row.get::<_, String>(0))?;
+    // Without it the free space of pages keeps shreds of other pages.
+    connection.pragma_update_and_check(None, "secure_delete", true, |row| row.get::<_, i64>(0))?;
+    connection.execute("VACUUM", [])?;
+    connection.close().map_err(|(_, error)| error.into())
+}
+
+/// Where the last letter of the statement stands in the event that says who asked for it.
+fn event_text(bytes: &[u8]) -> Option<usize> {
+    let text = format!("\"display\":\"{DELETE}");
+    let mut places = bytes
+        .windows(text.len())
+        .enumerate()
+        .filter(|(_, window)| *window == text.as_bytes());
+    let asked = |place: usize| {
+        let before = bytes
+            .get(place.saturating_sub(ASKED_TO_DISPLAY)..place)
+            .unwrap_or_default();
+        before.windows(ASKED.len()).any(|window| window == ASKED.as_bytes())
+    };
+    let (place, _) = places.find(|(place, _)| asked(*place))?;
+    Some(place + text.len() - 1)
 }
 
 /// All files below a directory, in order.
