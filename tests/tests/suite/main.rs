@@ -4,7 +4,7 @@
 mod api;
 mod configuration;
 mod identity;
-mod recording;
 mod invariants;
+mod recording;
 mod story;
 mod tidy;
