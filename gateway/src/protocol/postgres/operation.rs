@@ -454,9 +454,7 @@ fn unknown_statement() -> Arc<PreparedStatement> {
     let text = Bytes::from_static(b"-- a statement of a name that the gateway does not know");
     Arc::new(PreparedStatement {
         text,
-        analysis: Arc::new(Analysis {
-            statements: vec![facts],
-        }),
+        analysis: Arc::new(Analysis::of(vec![facts])),
         types: vec![],
     })
 }
@@ -466,9 +464,7 @@ fn cursor_of(facts: &StatementFacts, text: &Bytes, epoch: u64) -> Portal {
         role: Role::Plain,
         ..facts.clone()
     };
-    let analysis = Arc::new(Analysis {
-        statements: vec![query],
-    });
+    let analysis = Arc::new(Analysis::of(vec![query]));
     let prepared = Arc::new(PreparedStatement {
         text: text.clone(),
         analysis,

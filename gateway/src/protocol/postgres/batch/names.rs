@@ -85,9 +85,7 @@ pub enum BlockChange {
 pub fn step(role: &Role, text: &Bytes, cursor: impl FnOnce() -> Portal) -> Step {
     let names = match role {
         Role::Prepare { name, body } => {
-            let analysis = Arc::new(Analysis {
-                statements: vec![(**body).clone()],
-            });
+            let analysis = Arc::new(Analysis::of(vec![(**body).clone()]));
             Some(NameChange::Prepare(
                 Name::of(name),
                 Arc::new(PreparedStatement {

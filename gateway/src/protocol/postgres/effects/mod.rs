@@ -133,6 +133,15 @@ impl Unparseable {
 }
 
 impl Analysis {
+    /// An analysis of statements taken out of another one. Where their values stand in a text is not known any more, so
+    /// a display hides every literal as soon as there are masked columns.
+    pub fn of(statements: Vec<StatementFacts>) -> Self {
+        Self {
+            statements,
+            sensitive: Sensitive::everything(),
+        }
+    }
+
     /// Roughly how many bytes it occupies.
     fn weight(&self) -> usize {
         self.statements.iter().map(StatementFacts::weight).sum::<usize>() + self.sensitive.weight() + 64

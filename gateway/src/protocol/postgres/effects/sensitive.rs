@@ -42,6 +42,13 @@ enum Column {
 }
 
 impl Sensitive {
+    pub(super) fn everything() -> Self {
+        Self {
+            all: true,
+            ..Self::default()
+        }
+    }
+
     /// The places of values that belong to a masked column (`column` or `table.column`; a table's alias does not help to
     /// get round it, so only the column's name is compared), and the secrets.
     pub fn places(&self, masked_columns: &[String]) -> BTreeSet<Place> {
