@@ -6,7 +6,7 @@ use super::message::{Fields, Message, Stream, is_request_packet};
 use super::values;
 use countersign_infra::domain::display::escape;
 use countersign_infra::recordings::format::Direction;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write;
 
 /// Rows that are lined up together; what follows in the same result keeps their widths.
@@ -31,6 +31,11 @@ pub struct Transcript {
     upstream: Stream,
     /// Parameter types by statement name.
     statements: BTreeMap<Vec<u8>, Vec<u32>>,
+    /// Statements whose description was asked for and not answered yet, each with the unit it belongs to.
+    described: VecDeque<(u64, Vec<u8>)>,
+    /// Units (up to a Sync or a Query) that were sent, and those that were answered.
+    units_sent: u64,
+    units_answered: u64,
     columns: Vec<Column>,
     table: Option<Table>,
     entries: Vec<Entry>,
@@ -85,7 +90,12 @@ impl Transcript {
         }
         let text = match message {
             Message::Packet(body) => packet(body),
-            Message::Typed(kind, body) => self.question(*kind, body),
+            Message::Typed(kind, body) => {
+                if direction == Direction::ClientToGateway {
+                    self.expect(*kind, body);
+                }
+                self.question(*kind, body)
+            }
             Message::Skipped { kind, length } => skipped(*kind, *length),
         };
         self.say(direction, micros, text);
@@ -97,6 +107,38 @@ impl Transcript {
             direction,
             text,
         });
+    }
+
+    /// Remembers which answers the client's message will have.
+    fn expect(&mut self, kind: u8, body: &[u8]) {
+        match (kind, body) {
+            (b'S' | b'Q' | b'F', _) => self.units_sent += 1,
+            (b'D', [b'S', name @ ..]) if self.described.len() < STATEMENTS_MAX => {
+                let name = Fields(name).bytes_to_zero().to_vec();
+                self.described.push_back((self.units_sent, name));
+            }
+            _ => {}
+        }
+    }
+
+    /// Learns parameter types from the server, where the client left them to it. After an error the rest of a unit has
+    /// no answers.
+    fn learn(&mut self, kind: u8, mut fields: Fields<'_>) {
+        match kind {
+            b't' => {
+                let count = fields.u16().unwrap_or_default();
+                let types = (0..count).map_while(|_| fields.u32()).collect();
+                if let Some((_, name)) = self.described.pop_front() {
+                    self.statements.insert(name, types);
+                }
+            }
+            b'Z' if self.units_answered < self.units_sent => {
+                self.units_answered += 1;
+                let answered = self.units_answered;
+                self.described.retain(|(unit, _)| *unit >= answered);
+            }
+            _ => {}
+        }
     }
 
     fn question(&mut self, kind: u8, body: &[u8]) -> String {
@@ -174,6 +216,7 @@ impl Transcript {
             }
         };
         self.flush_table();
+        self.learn(kind, Fields(body));
         self.say(Direction::GatewayToClient, micros, answer(kind, body));
     }
 

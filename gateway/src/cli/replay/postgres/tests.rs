@@ -111,6 +111,36 @@ fn bound_values_are_shown_by_their_types() {
 }
 
 #[test]
+fn parameter_types_that_the_server_chose_are_learnt_and_an_error_mixes_nothing_up() {
+    let parse = |name: &str| typed(b'P', format!("{name}\0select $1\0\0\0").as_bytes());
+    let describe = |name: &str| typed(b'D', format!("S{name}\0").as_bytes());
+    let bind = |name: &str| {
+        let head = format!("\0{name}\0");
+        let rest: [&[u8]; 2] = [&[0, 1, 0, 1, 0, 1, 0, 0, 0, 4], b"abcd"];
+        typed(b'B', &[head.as_bytes(), rest[0], rest[1], &[0, 0]].concat())
+    };
+    let (sync, ready) = (typed(b'S', b""), typed(b'Z', b"I"));
+    let error = typed(b'E', b"SERROR\0C42601\0Mno\0\0");
+    let mut transcript = Transcript::default();
+    let mut all = transcript.push(GatewayToClient, 0, &ready);
+    let mut say = |direction, bytes: Vec<u8>| all.extend(transcript.push(direction, 0, &bytes));
+    say(ClientToGateway, [parse("bad"), describe("bad"), sync.clone()].concat());
+    say(
+        ClientToGateway,
+        [parse("good"), describe("good"), sync.clone()].concat(),
+    );
+    say(GatewayToClient, [error, ready.clone()].concat());
+    say(
+        GatewayToClient,
+        [typed(b'1', b""), typed(b't', &[0, 1, 0, 0, 0, 25]), ready].concat(),
+    );
+    say(ClientToGateway, [bind("good"), bind("bad"), sync].concat());
+    let texts = all.iter().map(|entry| entry.text.as_str()).collect::<Vec<_>>();
+    assert!(texts.contains(&"Bind of good: $1 = 'abcd'"), "{texts:?}");
+    assert!(texts.contains(&"Bind of bad: $1 = \\x61626364"), "{texts:?}");
+}
+
+#[test]
 fn binary_columns_are_decoded_and_what_is_not_known_is_hexadecimal() {
     let answer = [
         row_description(&[("n", 20, 1), ("ok", 16, 1), ("day", 1082, 1), ("point", 600, 1)]),
