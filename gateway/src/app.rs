@@ -85,7 +85,7 @@ struct Stores {
 
 /// Runs the gateway of this configuration until SIGTERM, SIGINT, or a part that cannot go on.
 pub async fn run(config: PathBuf) -> anyhow::Result<()> {
-    let config = tokio::task::spawn_blocking(move || Config::load(&config)).await??;
+    let config = tokio::task::spawn_blocking(move || Config::load_with_references(&config)).await??;
     countersign_infra::telemetry::start(config.gateway.log_json);
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();

@@ -30,9 +30,16 @@ impl Permit {
 /// What the gate says to an operation that it does not refuse.
 pub enum Admission {
     /// It may be sent now.
-    Admitted { permit: Permit, ticket: Ticket },
+    Admitted(Box<Admitted>),
     /// It waits for people.
     Held(Box<Held>),
+}
+
+/// An operation that may be sent, once.
+pub struct Admitted {
+    pub permit: Permit,
+    pub ticket: Ticket,
+    pub request: AccessRequest,
 }
 
 /// Stands for an admitted operation until its end is on record.
@@ -98,10 +105,11 @@ impl Gate {
                 let hold = self.hold(&request, digest, terms, hold_seconds_max, journal).await?;
                 Ok(Admission::Held(Box::new(Held { request, hold })))
             }
-            Verdict::Allow { .. } => Ok(Admission::Admitted {
+            Verdict::Allow { .. } => Ok(Admission::Admitted(Box::new(Admitted {
                 permit: Permit { digest },
                 ticket: Ticket { digest, approval: None },
-            }),
+                request,
+            }))),
         }
     }
 
@@ -153,7 +161,7 @@ impl Gate {
         held: Held,
         target: &TargetFacts,
         journal: &SessionJournal,
-    ) -> Result<(Permit, Ticket, AccessRequest), Refusal> {
+    ) -> Result<Admitted, Refusal> {
         if let Err(why) = self.still_holds(&held, target) {
             return Err(held.hold.revoke(&why).await);
         }
@@ -163,14 +171,14 @@ impl Gate {
             self.holds.not_sent(&id, "the journal is not available").await;
             return Err(error.refusal().approval(&id));
         }
-        Ok((
-            Permit { digest },
-            Ticket {
+        Ok(Admitted {
+            permit: Permit { digest },
+            ticket: Ticket {
                 digest,
                 approval: Some(id),
             },
-            held.request,
-        ))
+            request: held.request,
+        })
     }
 
     fn evaluate(&self, request: &AccessRequest, target: &TargetFacts) -> Verdict {

@@ -105,7 +105,7 @@ impl Holds {
     async fn create(&self, request: &AccessRequest, digest: Digest, terms: Terms) -> Result<Approval, Refusal> {
         for _ in 0..NUMBER_TRIES_MAX {
             let record = self.new_record(request, digest, terms.clone())?;
-            match self.store.create(&record).await {
+            match self.store.open(&record).await {
                 Ok(()) => return Ok(record),
                 Err(StoreError::Conflict { .. }) => {}
                 Err(error) => return Err(Refusal::unready("the approval store", &error)),

@@ -98,13 +98,32 @@ impl SessionJournal {
         }
         // Set first: a caller that is dropped while it waits leaves a chain of unknown length.
         writer.failed = true;
-        let append = self.journal.append(&writer.notes);
+        let append = self.append_again(&writer.notes);
         tokio::time::timeout(APPEND_WAIT_MAX, append)
             .await
             .map_err(|_| NotJournaled::TimedOut)??;
         writer.failed = false;
         writer.notes.clear();
         Ok(())
+    }
+}
+
+/// How long to wait before an append is tried again.
+const AGAIN_AFTER: Duration = Duration::from_millis(250);
+
+impl SessionJournal {
+    /// Tries again while the journal cannot be reached: the same event is only ever written once. The caller bounds
+    /// the time.
+    async fn append_again(&self, events: &[Event]) -> Result<(), JournalError> {
+        loop {
+            match self.journal.append(events).await {
+                Err(JournalError::Unavailable { source }) => {
+                    tracing::warn!(error = source, "the journal is not available: trying again");
+                    tokio::time::sleep(AGAIN_AFTER).await;
+                }
+                done => return done,
+            }
+        }
     }
 }
 

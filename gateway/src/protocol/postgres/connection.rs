@@ -190,7 +190,7 @@ async fn sign_in(
     };
     Ok(app
         .verifier
-        .verify(token.reveal(), Utc::now())
+        .verify(token.as_str(), Utc::now())
         .await
         .map_err(|error| match error {
             TokenError::Refused(why) => Refusal::new(Cause::SignIn, format!("countersign: {why}"))

@@ -5,6 +5,7 @@ use super::session::{End, Shared};
 use super::wire::{HEADER_BYTES, header};
 use crate::gate::Ticket;
 use crate::record::Direction;
+use crate::sessions::LiveState;
 use bytes::{Buf, Bytes, BytesMut};
 use countersign_infra::domain::approval::Outcome;
 use countersign_infra::domain::audit::Happening;
@@ -257,6 +258,7 @@ impl Shared {
             outcome: outcome.clone(),
             bytes,
         };
+        self.guard.set_state(LiveState::Idle);
         match ticket.approval {
             None => self.journal.note(happening).await.map_err(End::NotJournaled),
             Some(id) => {

@@ -104,8 +104,8 @@ pub struct SessionLimits {
 pub struct Cancel {
     pub address: Address,
     pub upstream: CancelKey,
-    held: Mutex<bool>,
-    requested: Notify,
+    /// Of the operation that is held now.
+    held: Mutex<Option<CancellationToken>>,
 }
 
 impl Cancel {
@@ -113,26 +113,33 @@ impl Cancel {
         Self {
             address,
             upstream,
-            held: Mutex::new(false),
-            requested: Notify::new(),
+            held: Mutex::new(None),
         }
     }
 
     /// Withdraws what is held. False when nothing is: then the server is to be asked.
     pub fn withdraw(&self) -> bool {
-        let held = *self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if held {
-            self.requested.notify_one();
+        match self.held().as_ref() {
+            Some(token) => {
+                token.cancel();
+                true
+            }
+            None => false,
         }
-        held
     }
 
-    pub(super) fn hold(&self, held: bool) {
-        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
+    /// Says that an operation is held from now on; the token is cancelled by the client's cancel request.
+    pub(super) fn hold(&self) -> CancellationToken {
+        self.held().insert(CancellationToken::new()).clone()
     }
 
-    pub(super) async fn requested(&self) {
-        self.requested.notified().await;
+    /// Says that nothing is held any more: later cancel requests go to the server.
+    pub(super) fn release(&self) {
+        *self.held() = None;
+    }
+
+    fn held(&self) -> MutexGuard<'_, Option<CancellationToken>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

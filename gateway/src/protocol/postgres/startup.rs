@@ -7,14 +7,15 @@ use super::upstream::CancelKey;
 use super::wire::{FrameReader, Incoming, write_message};
 use crate::refusal::{Cause, Refusal};
 use bytes::{BufMut, BytesMut};
-use countersign_infra::domain::secret::Secret;
 use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::either::Either;
+use zeroize::Zeroizing;
 
 /// Longest startup packet, as PostgreSQL itself bounds it (MAX_STARTUP_PACKET_LENGTH).
 const STARTUP_BYTES_MAX: usize = 10_000;
@@ -26,6 +27,11 @@ const CANCEL_REQUEST: i32 = 80_877_102;
 const ALPN: &[u8] = b"postgresql";
 /// First byte of a TLS handshake record.
 const TLS_HANDSHAKE: u8 = 0x16;
+/// A client whose machine is gone is noticed within about a minute and a half, also while its operation is held.
+const KEEPALIVE: socket2::TcpKeepalive = socket2::TcpKeepalive::new()
+    .with_time(Duration::from_secs(60))
+    .with_interval(Duration::from_secs(10))
+    .with_retries(3);
 /// Settings that a client may give in its startup packet, all harmless: how values are written, and bounds.
 const SETTINGS: [&str; 10] = [
     "datestyle",
@@ -74,6 +80,7 @@ pub struct Entry {
 /// Reads a connection up to its startup packet. The caller bounds the time.
 pub async fn hello(socket: TcpStream, entry: &Entry) -> io::Result<Hello> {
     socket.set_nodelay(true)?;
+    socket2::SockRef::from(&socket).set_tcp_keepalive(&KEEPALIVE)?;
     let plaintext = entry.plaintext_on_loopback && both_on_loopback(&socket)?;
     let mut first = [0; 1];
     if socket.peek(&mut first).await? == 0 {
@@ -324,7 +331,10 @@ pub async fn tell(stream: &mut (impl AsyncWriteExt + Unpin), refusal: &Refusal) 
 
 /// Asks for the password, which is a token. Only an authentication request is sent: a notice before
 /// AuthenticationOk breaks libpq and pgjdbc.
-pub async fn password(reader: &mut ClientReader, writer: &mut ClientWriter) -> io::Result<Result<Secret, Refusal>> {
+pub async fn password(
+    reader: &mut ClientReader,
+    writer: &mut ClientWriter,
+) -> io::Result<Result<Zeroizing<String>, Refusal>> {
     let mut out = BytesMut::new();
     write_message(&mut out, b'R', |out| out.put_i32(3));
     writer.write_all(&out).await?;
@@ -347,7 +357,7 @@ pub async fn password(reader: &mut ClientReader, writer: &mut ClientWriter) -> i
         .strip_suffix(&[0])
         .and_then(|token| std::str::from_utf8(token).ok());
     Ok(match token {
-        Some(token) if !token.is_empty() && !token.contains('\0') => Ok(Secret::new(token.to_owned())),
+        Some(token) if !token.is_empty() && !token.contains('\0') => Ok(Zeroizing::new(token.to_owned())),
         _ => Err(missing()),
     })
 }

@@ -5,7 +5,7 @@ mod place;
 mod refusing;
 mod waiting;
 
-use crate::gate::{Admission, Held, Permit, Ticket, refused};
+use crate::gate::{Admission, Admitted, Held, Ticket, refused};
 use crate::protocol::postgres::batch::{Block, Expected, Own, Running};
 use crate::protocol::postgres::message::Message;
 use crate::protocol::postgres::operation::{Analysed, Draft, draft};
@@ -31,6 +31,9 @@ use tokio::sync::mpsc;
 /// A unit larger than this, or of more messages, is judged in parts.
 const UNIT_BYTES_MAX: usize = 16 << 20;
 const UNIT_MESSAGES_MAX: usize = 4096;
+
+/// After so long without a message, what was noted for the journal is written.
+const QUIET_FOR: Duration = Duration::from_millis(500);
 
 /// What the client may send next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,21 +143,36 @@ impl<C: AsyncRead + Unpin> Inbound<C> {
     }
 
     async fn next_frame(&mut self) -> Result<Frame, End> {
-        let failed_block = self.failed_block_until;
-        let idle = self.shared.limits.idle_max;
-        tokio::select! {
-            incoming = self.client.next() => match incoming {
-                Ok(Incoming::Frame(frame)) => Ok(frame),
-                Ok(Incoming::End) | Err(_) => Err(End::ClientGone),
-                Ok(Incoming::Malformed(malformed)) => Err(End::Malformed(malformed)),
-            },
-            () = self.shared.server_done.cancelled() => Err(self.shared.server_end()),
-            () = self.shared.stop.cancelled() => Err(self.stopped()),
-            () = until(failed_block) => Err(End::Refused(
-                Refusal::new(Cause::Ended, "countersign: a refused transaction kept its locks for too long, so the session ends")
-                    .hint("After a refusal inside a transaction with savepoints, end the transaction with ROLLBACK."),
-            )),
-            () = pause(idle) => Err(End::Stopped("the session was idle for too long".to_owned())),
+        let mut idle = self.shared.limits.idle_max.map(|max| tokio::time::Instant::now() + max);
+        let mut quiet = Some(tokio::time::Instant::now() + QUIET_FOR);
+        loop {
+            // Every arm may be dropped midway: what was read of a frame stays with its reader.
+            tokio::select! {
+                incoming = self.client.next() => return match incoming {
+                    Ok(Incoming::Frame(frame)) => Ok(frame),
+                    Ok(Incoming::End) | Err(_) => Err(End::ClientGone),
+                    Ok(Incoming::Malformed(malformed)) => Err(End::Malformed(malformed)),
+                },
+                () = self.shared.server_done.cancelled() => return Err(self.shared.server_end()),
+                () = self.shared.stop.cancelled() => return Err(self.stopped()),
+                () = until(quiet) => {
+                    quiet = None;
+                    // What the last statement came to does not wait for the next one.
+                    self.shared.journal.append(Vec::new()).await.map_err(End::NotJournaled)?;
+                }
+                () = until(self.failed_block_until) => {
+                    if self.shared.conversation().block == Block::Failed {
+                        return Err(kept_locks());
+                    }
+                    self.failed_block_until = None;
+                }
+                () = until(idle) => {
+                    if self.shared.conversation().is_settled() {
+                        return Err(End::Stopped("the session was idle for too long".to_owned()));
+                    }
+                    idle = self.shared.limits.idle_max.map(|max| tokio::time::Instant::now() + max);
+                }
+            }
         }
     }
 
@@ -230,7 +248,7 @@ impl<C: AsyncRead + Unpin> Inbound<C> {
                 let request = self.request(operation);
                 let digest = request.digest();
                 match self.admit(request, &draft).await? {
-                    Ok((permit, ticket, request)) => self.forward(permit, ticket, &request, draft, frames).await?,
+                    Ok(admitted) => self.forward(admitted, draft, frames).await?,
                     Err(refusal) => {
                         self.refuse(messages, refusal, Some(digest)).await?;
                         return Ok(messages.len());
@@ -282,14 +300,12 @@ impl<C: AsyncRead + Unpin> Inbound<C> {
     }
 
     /// Sends what was admitted.
-    async fn forward(
-        &mut self,
-        permit: Permit,
-        ticket: Ticket,
-        request: &AccessRequest,
-        draft: Draft<Ticket>,
-        frames: &[Frame],
-    ) -> Result<(), End> {
+    async fn forward(&mut self, admitted: Admitted, draft: Draft<Ticket>, frames: &[Frame]) -> Result<(), End> {
+        let Admitted {
+            permit,
+            ticket,
+            request,
+        } = admitted;
         self.shared.guard.set_state(LiveState::Running);
         let digest = request.digest();
         let held = ticket.approval.is_some();
@@ -459,9 +475,12 @@ async fn until(at: Option<tokio::time::Instant>) {
     }
 }
 
-async fn pause(max: Option<Duration>) {
-    match max {
-        Some(max) => tokio::time::sleep(max).await,
-        None => std::future::pending().await,
-    }
+fn kept_locks() -> End {
+    let refusal = Refusal::new(
+        Cause::Ended,
+        "countersign: a refused transaction kept its locks for too long, so the session ends",
+    );
+    End::Refused(
+        refusal.hint("After a refusal inside a transaction with savepoints, end the transaction with ROLLBACK."),
+    )
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use refusing::failed_transaction;
+use tokio_util::sync::CancellationToken;
 
 /// How often a client that waits for people hears of it.
 const NOTICE_EVERY: Duration = Duration::from_secs(20);
@@ -12,7 +13,7 @@ impl<C: AsyncRead + Unpin> Inbound<C> {
         &mut self,
         request: AccessRequest,
         draft: &Draft<Ticket>,
-    ) -> Result<Result<(Permit, Ticket, AccessRequest), Refusal>, End> {
+    ) -> Result<Result<Admitted, Refusal>, End> {
         self.shared.recorded().await?;
         let block = self.shared.conversation().block;
         let in_transaction = request.in_transaction;
@@ -20,7 +21,6 @@ impl<C: AsyncRead + Unpin> Inbound<C> {
         if block == Block::Failed && !draft.ends_block_only {
             return Ok(Err(failed_transaction()));
         }
-        let again = request.clone();
         let admission = self
             .shared
             .gate
@@ -28,7 +28,7 @@ impl<C: AsyncRead + Unpin> Inbound<C> {
             .await;
         let held = match admission {
             Err(refusal) => return Ok(Err(refusal)),
-            Ok(Admission::Admitted { permit, ticket }) => return Ok(Ok((permit, ticket, again))),
+            Ok(Admission::Admitted(admitted)) => return Ok(Ok(*admitted)),
             Ok(Admission::Held(held)) => held,
         };
         if let Err(refusal) = self.make_room().await? {
@@ -38,9 +38,9 @@ impl<C: AsyncRead + Unpin> Inbound<C> {
         self.shared.guard.set_state(LiveState::Held {
             approval: held.hold.record().id.clone(),
         });
-        self.shared.cancel.hold(true);
-        let decided = self.wait(held).await;
-        self.shared.cancel.hold(false);
+        let cancelled = self.shared.cancel.hold();
+        let decided = self.wait(held, cancelled).await;
+        self.shared.cancel.release();
         self.shared.guard.set_state(LiveState::Running);
         decided
     }
@@ -76,7 +76,8 @@ impl<C: AsyncRead + Unpin> Inbound<C> {
     pub(super) async fn wait(
         &mut self,
         mut held: Box<Held>,
-    ) -> Result<Result<(Permit, Ticket, AccessRequest), Refusal>, End> {
+        cancelled: CancellationToken,
+    ) -> Result<Result<Admitted, Refusal>, End> {
         let mut policy = self.shared.gate.policy().changed();
         let mut notices = tokio::time::interval(NOTICE_EVERY);
         let mut first = true;
@@ -93,7 +94,7 @@ impl<C: AsyncRead + Unpin> Inbound<C> {
                     self.shared.journal.append(vec![refused(None, &refusal)]).await.map_err(End::NotJournaled)?;
                     return Err(End::ClientGone);
                 }
-                () = self.shared.cancel.requested() => {
+                () = cancelled.cancelled() => {
                     return Ok(Err(held.hold.withdraw("cancelled by the client").await));
                 }
                 () = self.shared.server_done.cancelled() => {
