@@ -123,7 +123,8 @@ pub async fn run(config: PathBuf) -> anyhow::Result<()> {
         http_tls,
         api,
         ServeLimits::default(),
-        stop.clone(),
+        // What is held can be decided to the last.
+        app.sessions_stop.clone(),
     ));
     tasks.spawn(crate::serve::postgres(
         app.clone(),
@@ -252,9 +253,10 @@ async fn bury_the_dead(app: Arc<App>, stop: CancellationToken) {
 
 async fn journal_the_dead(app: &App, approval: &Approval) {
     tracing::warn!(approval = %approval.id, state = approval.state.as_str(), "the holder of an approval is gone");
-    let message = match &approval.state {
-        State::Unknown { .. } => "sent, outcome not known: the gateway that held it is gone",
-        _ => "nothing was sent: the gateway that held it is gone",
+    let message = if matches!(approval.state, State::Unknown { .. }) {
+        "sent, outcome not known: the gateway that held it is gone"
+    } else {
+        "nothing was sent: the gateway that held it is gone"
     };
     let happening = Happening::Refused {
         operation: Some(approval.operation.digest),

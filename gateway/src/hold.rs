@@ -310,7 +310,14 @@ impl Hold {
         match &self.record.state {
             State::Approved { .. } => return Ok(true),
             State::Pending => {}
-            _ => return Err(Look::Refused(Box::new(refusal(&self.record)))),
+            State::Denied { .. }
+            | State::Expired { .. }
+            | State::Withdrawn { .. }
+            | State::Abandoned { .. }
+            | State::Revoked { .. }
+            | State::Executing { .. }
+            | State::Done { .. }
+            | State::Unknown { .. } => return Err(Look::Refused(Box::new(refusal(&self.record)))),
         }
         if Instant::now() >= self.deadline {
             // The store's times may be a little behind the deadline on this clock.
@@ -343,7 +350,14 @@ impl Hold {
         }
         match &self.record.state {
             State::Pending | State::Approved { .. } => Ok(()),
-            _ => Err(Look::Refused(Box::new(refusal(&self.record)))),
+            State::Denied { .. }
+            | State::Expired { .. }
+            | State::Withdrawn { .. }
+            | State::Abandoned { .. }
+            | State::Revoked { .. }
+            | State::Executing { .. }
+            | State::Done { .. }
+            | State::Unknown { .. } => Err(Look::Refused(Box::new(refusal(&self.record)))),
         }
     }
 

@@ -4,9 +4,10 @@ use super::batch::{BlockChange, Conversation, Expected, Name, Portal, PreparedSt
 use super::effects::{Analysis, Prepared, Role, StatementFacts, Unparseable};
 use super::message::Message;
 use super::values;
+use crate::mask;
 use bytes::Bytes;
 use countersign_infra::domain::access_request::{Operation, Part, Protocol};
-use countersign_infra::domain::display::escape;
+use countersign_infra::domain::display::{MASKED, escape};
 use countersign_infra::domain::effect::{EffectKind, Effects};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -40,11 +41,13 @@ pub struct Draft<T> {
     pub ends_block_only: bool,
 }
 
-/// How display texts are made: the masking of statement texts.
-pub type Show<'a> = &'a dyn Fn(&[u8]) -> String;
-
 /// Drafts the longest run from the start of `messages` that can be judged together.
-pub fn draft<T>(messages: &[Analysed], conversation: &Conversation<T>, epoch: u64, show: Show<'_>) -> Draft<T> {
+pub fn draft<T>(
+    messages: &[Analysed],
+    conversation: &Conversation<T>,
+    epoch: u64,
+    masked_columns: &[String],
+) -> Draft<T> {
     let mut drafter = Drafter {
         names: Names {
             conversation,
@@ -52,7 +55,7 @@ pub fn draft<T>(messages: &[Analysed], conversation: &Conversation<T>, epoch: u6
             portals: HashMap::new(),
         },
         epoch,
-        show,
+        masked_columns,
         subject: Subject::default(),
         unbound: Vec::new(),
         expected: Vec::new(),
@@ -69,7 +72,7 @@ pub fn draft<T>(messages: &[Analysed], conversation: &Conversation<T>, epoch: u6
 struct Drafter<'a, T> {
     names: Names<'a, T>,
     epoch: u64,
-    show: Show<'a>,
+    masked_columns: &'a [String],
     subject: Subject,
     /// Statements parsed here and not bound here.
     unbound: Vec<(Name, Arc<PreparedStatement>)>,
@@ -131,7 +134,7 @@ impl<T> Drafter<'_, T> {
                 tag: "query".to_owned(),
                 bytes: text.clone(),
             },
-            &(self.show)(text),
+            &self.show(text, analysis),
         );
         self.subject.raw_text(text);
         let mut steps = VecDeque::with_capacity(analysis.statements.len());
@@ -224,12 +227,14 @@ impl<T> Drafter<'_, T> {
                 tag: "statement".to_owned(),
                 bytes: prepared.text.clone(),
             },
-            &(self.show)(&prepared.text),
+            &self.show(&prepared.text, &prepared.analysis),
         );
         self.subject.raw_text(&prepared.text);
+        let hidden = mask::masked_parameters(&prepared.analysis, self.masked_columns);
         for (index, value) in bound.values.iter().enumerate() {
             let oid = prepared.types.get(index).copied().unwrap_or(0);
-            self.subject.value(index, value, oid);
+            let hides = u32::try_from(index + 1).is_ok_and(|number| hidden.contains(&number));
+            self.subject.value(index, value, oid, hides);
         }
         for facts in &prepared.analysis.statements {
             let resolved = self.resolve(facts);
@@ -266,22 +271,30 @@ impl<T> Drafter<'_, T> {
         self.expected.push(Expected::FunctionCall);
     }
 
+    fn show(&self, text: &[u8], analysis: &Analysis) -> String {
+        mask::display(&String::from_utf8_lossy(text), Some(analysis), self.masked_columns)
+    }
+
     fn resolve(&self, facts: &StatementFacts) -> StatementFacts {
-        match &facts.role {
-            Role::Fetch { name } if self.names.portal(&Name::of(name)).is_none() => {
-                let mut unknown = facts.clone();
-                unknown.effects.add_object(EffectKind::Unknown, name.clone());
-                unknown
-            }
-            _ => facts.resolved(&self.names),
+        if let Role::Fetch { name } = &facts.role
+            && self.names.portal(&Name::of(name)).is_none()
+        {
+            let mut unknown = facts.clone();
+            unknown.effects.add_object(EffectKind::Unknown, name.clone());
+            return unknown;
         }
+        facts.resolved(&self.names)
     }
 
     fn collect(&mut self, facts: &StatementFacts) {
         if let Role::Execute { name, .. } = &facts.role
             && let Some(prepared) = self.names.statement(&Name::of(name))
         {
-            let shown = format!("-- {} stands for:\n{}", escape(name), (self.show)(&prepared.text));
+            let shown = format!(
+                "-- {} stands for:\n{}",
+                escape(name),
+                self.show(&prepared.text, &prepared.analysis)
+            );
             self.subject.judge(
                 Part {
                     tag: "prepared".to_owned(),
@@ -311,7 +324,7 @@ impl<T> Drafter<'_, T> {
                 tag: "statement".to_owned(),
                 bytes: prepared.text.clone(),
             };
-            subject.judge(part, &(self.show)(&prepared.text));
+            subject.judge(part, &self.show(&prepared.text, &prepared.analysis));
             subject.raw_text(&prepared.text);
             for facts in &prepared.analysis.statements {
                 let resolved = self.resolve(facts);
@@ -352,15 +365,22 @@ impl Subject {
         self.text.push_str(&String::from_utf8_lossy(text));
     }
 
-    fn value(&mut self, index: usize, value: &Value, oid: u32) {
+    fn value(&mut self, index: usize, value: &Value, oid: u32, hides: bool) {
         let kind = if value.bytes.is_some() { "value" } else { "null" };
         let tag = format!("{kind}:{}:{oid}", value.format);
         self.parts.push(Part {
             tag,
             bytes: value.bytes.clone().unwrap_or_default(),
         });
-        self.display
-            .push_str(&format!("\n  ${} = {}", index + 1, values::render(value, oid)));
+        self.display.push_str(&format!(
+            "\n  ${} = {}",
+            index + 1,
+            if hides {
+                MASKED.to_owned()
+            } else {
+                values::render(value, oid)
+            }
+        ));
     }
 
     fn operation(self) -> Operation {
@@ -478,7 +498,7 @@ fn cursor_of(facts: &StatementFacts, text: &Bytes, epoch: u64) -> Portal {
 }
 
 fn changes_block(role: &Role) -> bool {
-    match super::batch::step(role, &Bytes::new(), || unreachable_cursor()).block {
+    match super::batch::step(role, &Bytes::new(), unreachable_cursor).block {
         Some(BlockChange::Begin | BlockChange::End { .. } | BlockChange::RollbackToSavepoint) => true,
         Some(BlockChange::Savepoint) | None => false,
     }

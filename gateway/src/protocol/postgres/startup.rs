@@ -195,7 +195,7 @@ async fn startup(mut stream: ClientStream, code: i32, body: &[u8]) -> io::Result
     }
     match wish(stream, parameters) {
         Ok(startup) => Ok(Hello::Startup(Box::new(startup))),
-        Err((stream, refusal)) => over(stream, refusal).await,
+        Err(refused) => over(refused.0, refused.1).await,
     }
 }
 
@@ -241,7 +241,7 @@ fn negotiate_version(unknown: &[String]) -> BytesMut {
     out
 }
 
-fn wish(stream: ClientStream, parameters: Parameters) -> Result<Startup, (ClientStream, Refusal)> {
+fn wish(stream: ClientStream, parameters: Parameters) -> Result<Startup, Box<(ClientStream, Refusal)>> {
     let mut wish = Startup {
         stream,
         user: String::new(),
@@ -282,7 +282,7 @@ fn wish(stream: ClientStream, parameters: Parameters) -> Result<Startup, (Client
             ),
         };
         if let Some(refusal) = refusal {
-            return Err((wish.stream, refusal));
+            return Err(Box::new((wish.stream, refusal)));
         }
     }
     if wish.user.is_empty() || wish.database.is_empty() {
@@ -291,7 +291,7 @@ fn wish(stream: ClientStream, parameters: Parameters) -> Result<Startup, (Client
             "countersign: name a user, and the target as the database",
         )
         .hint("For example: psql -h GATEWAY -U me TARGET, or TARGET/DATABASE.");
-        return Err((wish.stream, refusal));
+        return Err(Box::new((wish.stream, refusal)));
     }
     Ok(wish)
 }

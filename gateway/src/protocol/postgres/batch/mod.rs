@@ -178,12 +178,10 @@ impl<T> Conversation<T> {
                 | Expected::Own(_) => return None,
             }
         }
-        if let (Expected::End(_), true) = (&entry, self.expected.is_empty()) {
-            return match entry {
-                Expected::End(running) => Some(self.finish(running)),
-                _ => None,
-            };
-        }
+        let entry = match entry {
+            Expected::End(running) if self.expected.is_empty() => return Some(self.finish(running)),
+            entry => entry,
+        };
         self.expected.push_back(entry);
         None
     }

@@ -227,8 +227,12 @@ impl<C: AsyncRead + Unpin> Inbound<C> {
             .take_while(|analysed| analysed.failure.is_none())
             .count();
         let readable = messages.get(..readable).unwrap_or_default();
-        let show = |text: &[u8]| display(text);
-        let draft = draft(readable, &self.shared.conversation(), self.epoch, &show);
+        let draft = draft(
+            readable,
+            &self.shared.conversation(),
+            self.epoch,
+            &self.shared.masked_columns,
+        );
         let covered = draft.messages;
         let frames = frames.get(..covered).unwrap_or_default();
         if let Err(refusal) = self.check(&draft) {
@@ -457,11 +461,6 @@ impl<C: AsyncRead + Unpin> Inbound<C> {
             () = self.shared.stop.cancelled() => Err(self.stopped()),
         }
     }
-}
-
-fn display(text: &[u8]) -> String {
-    use countersign_infra::domain::display::{escape, mask_secrets};
-    escape(&mask_secrets(&String::from_utf8_lossy(text)))
 }
 
 fn lost(error: std::io::Error) -> End {
