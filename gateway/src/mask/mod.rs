@@ -72,6 +72,10 @@ fn scanned(text: &str) -> Option<Vec<ScanToken>> {
 }
 
 /// A literal after a name that speaks of a secret: `PASSWORD 'x'`, `OPTIONS (password 'x')`, `SET my.token = 'x'`.
+#[allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "the scanner has five hundred kinds of token"
+)]
 fn named_secrets(text: &str, tokens: &[ScanToken], hidden: &mut BTreeMap<usize, usize>) {
     let mut named = false;
     for token in tokens {
@@ -133,10 +137,9 @@ fn literal_at(tokens: &[ScanToken], start: u32) -> Option<&ScanToken> {
         .ok()?;
     let mut following = tokens.get(index..)?.iter().filter(|token| !is_comment(token));
     let token = following.next()?;
-    match token.token() {
-        Token::Ascii45 | Token::Ascii43 => following.next().filter(|token| is_literal(token)),
-        _ => Some(token).filter(|token| is_literal(token)),
-    }
+    let is_sign = matches!(token.token(), Token::Ascii45 | Token::Ascii43);
+    let literal = if is_sign { following.next()? } else { token };
+    is_literal(literal).then_some(literal)
 }
 
 fn is_literal(token: &ScanToken) -> bool {

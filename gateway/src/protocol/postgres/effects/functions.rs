@@ -128,6 +128,10 @@ fn is_sequence_call(name: &[Node]) -> bool {
 }
 
 /// The text of a string literal, also below a cast to a built-in type.
+#[allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "no other of the parser's nodes is a literal"
+)]
 pub(super) fn literal(node: &Node) -> Option<&str> {
     match node.node.as_ref()? {
         NodeEnum::AConst(constant) => match constant.val.as_ref()? {

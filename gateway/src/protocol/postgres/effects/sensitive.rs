@@ -2,7 +2,7 @@
 
 use super::walk::{Walk, parts};
 use pg_query::NodeEnum;
-use pg_query::protobuf::{AConst, FuncCall, InsertStmt, Node, ResTarget, SelectStmt, a_const::Val};
+use pg_query::protobuf::{AConst, FuncCall, InsertStmt, Node, ResTarget, SelectStmt};
 use std::collections::BTreeSet;
 
 /// More values than this are not kept one by one: then all of them are masked.
@@ -300,18 +300,15 @@ fn is_connection(text: &str) -> bool {
 }
 
 /// The place of a literal or bound value, also below casts.
+#[allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "no other of the parser's nodes is a plain value"
+)]
 fn plain(value: &Node) -> Option<Place> {
     match value.node.as_ref()? {
-        NodeEnum::AConst(AConst {
-            location,
-            val,
-            isnull: _,
-        }) => match val {
-            Some(Val::Ival(_) | Val::Fval(_) | Val::Boolval(_) | Val::Sval(_) | Val::Bsval(_)) => {
-                u32::try_from(*location).ok().map(Place::At)
-            }
-            None => None,
-        },
+        // NULL is no value.
+        NodeEnum::AConst(AConst { val: None, .. }) => None,
+        NodeEnum::AConst(AConst { location, .. }) => u32::try_from(*location).ok().map(Place::At),
         NodeEnum::ParamRef(parameter) => u32::try_from(parameter.number).ok().map(Place::Bound),
         NodeEnum::TypeCast(cast) => plain(cast.arg.as_deref()?),
         NodeEnum::ResTarget(target) => plain(target.val.as_deref()?),
