@@ -22,14 +22,16 @@ pub fn display(statements: &str, analysis: Option<&Analysis>, masked_columns: &[
     escape(&mask_secrets(&shown))
 }
 
-/// The numbers (from 1) of the bound values that belong to a masked column or are secrets.
-pub fn masked_parameters(analysis: &Analysis, masked_columns: &[String]) -> BTreeSet<u32> {
-    let places = analysis.sensitive.places(masked_columns);
+/// Which of `count` bound values (numbered from 1) are secrets or belong to a masked column.
+pub fn masked_parameters(analysis: &Analysis, masked_columns: &[String], count: u32) -> BTreeSet<u32> {
+    if analysis.sensitive.all && !masked_columns.is_empty() {
+        return (1..=count).collect();
+    }
+    let places = analysis.sensitive.places(masked_columns).into_iter();
     places
-        .iter()
         .filter_map(|place| {
             if let Place::Bound(number) = place {
-                Some(*number)
+                Some(number)
             } else {
                 None
             }
@@ -316,6 +318,9 @@ mod tests {
             },
         )
         .unwrap();
-        assert_eq!(masked_parameters(&analysis, &["email".to_owned()]), BTreeSet::from([2]));
+        assert_eq!(
+            masked_parameters(&analysis, &["email".to_owned()], 2),
+            BTreeSet::from([2])
+        );
     }
 }

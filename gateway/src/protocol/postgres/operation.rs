@@ -230,7 +230,8 @@ impl<T> Drafter<'_, T> {
             &self.show(&prepared.text, &prepared.analysis),
         );
         self.subject.raw_text(&prepared.text);
-        let hidden = mask::masked_parameters(&prepared.analysis, self.masked_columns);
+        let count = u32::try_from(bound.values.len()).unwrap_or(u32::MAX);
+        let hidden = mask::masked_parameters(&prepared.analysis, self.masked_columns, count);
         for (index, value) in bound.values.iter().enumerate() {
             let oid = prepared.types.get(index).copied().unwrap_or(0);
             let hides = u32::try_from(index + 1).is_ok_and(|number| hidden.contains(&number));
