@@ -9,6 +9,7 @@ pub mod connect;
 pub mod demo;
 pub mod harness;
 pub mod issuer;
+pub mod mutate;
 pub mod ports;
 pub mod postgres;
 pub mod process;

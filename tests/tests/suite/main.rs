@@ -5,6 +5,7 @@ mod api;
 mod configuration;
 mod identity;
 mod invariants;
+mod malformed;
 mod recording;
 mod story;
 mod tidy;

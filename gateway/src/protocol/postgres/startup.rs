@@ -199,10 +199,10 @@ async fn startup(mut stream: ClientStream, code: i32, body: &[u8]) -> io::Result
     }
 }
 
-type Parameters = Vec<(String, String)>;
+pub type Parameters = Vec<(String, String)>;
 
 /// Reads pairs of strings up to an empty name. Protocol options (`_pq_.`) come back apart.
-fn parameters(body: &[u8]) -> Result<(Parameters, Vec<String>), Refusal> {
+pub fn parameters(body: &[u8]) -> Result<(Parameters, Vec<String>), Refusal> {
     let malformed = || Refusal::new(Cause::Protocol, "countersign: the startup packet is malformed");
     let body = body.strip_suffix(&[0]).ok_or_else(malformed)?;
     let text = std::str::from_utf8(body).map_err(|_| malformed())?;
