@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, reason = "it reports to the one who started it")]
 
 use anyhow::{Context, Result, bail, ensure};
+use countersign_tests::connect::{Stream, connect_raw};
 use countersign_tests::postgres::{Postgres, PostgresOptions};
 use countersign_tests::wait::eventually;
 use countersign_tests::world::{TARGET, World, WorldOptions};
@@ -9,14 +10,16 @@ use futures_util::StreamExt;
 use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use tokio_postgres::Client;
+use tokio_postgres::{AsyncMessage, Client, Connection, Socket};
 
 const HELD: usize = 1000;
 const HELD_MB_MAX: u64 = 200;
 const STREAM_ROWS: u64 = 2_048_000;
 const STREAM_ROW_BYTES: u64 = 1024;
 const STREAM_MB_MAX: u64 = 64;
+const HOLD_LIMIT: Duration = Duration::from_secs(120);
 /// So many clients connect at the same time.
 const CONNECTING: usize = 16;
 
@@ -72,9 +75,11 @@ async fn held(server: Arc<Postgres>) -> Result<Figure> {
     let idle_mb = idle(&world).await?;
     let begun = Instant::now();
     let mut waiting = Vec::with_capacity(HELD);
+    let noticed = Arc::new(AtomicUsize::new(0));
     let gate = Arc::new(tokio::sync::Semaphore::new(CONNECTING));
     let mut connecting = tokio::task::JoinSet::new();
     for _ in 0..HELD {
+        let noticed = Arc::clone(&noticed);
         let (gate, config, ca) = (
             Arc::clone(&gate),
             world.gateway.client_config("alice", TARGET),
@@ -82,22 +87,18 @@ async fn held(server: Arc<Postgres>) -> Result<Figure> {
         );
         connecting.spawn(async move {
             let _turn = gate.acquire_owned().await?;
-            countersign_tests::connect::connect(&config, &ca).await
+            let (client, connection) = connect_raw(&config, &ca).await?;
+            count_notices(connection, noticed);
+            Ok::<_, anyhow::Error>(client)
         });
     }
     while let Some(client) = connecting.join_next().await {
         waiting.push(ask(client??, waiting.len()));
     }
     println!("{HELD} clients are connected after {} s", begun.elapsed().as_secs());
-    let limit = HELD.to_string();
-    eventually("all statements to be held", Duration::from_secs(300), async || {
-        if waiting.iter().any(tokio::task::JoinHandle::is_finished) {
-            return Some(());
-        }
-        let list = world
-            .json("bob", &["approvals", "list", "--limit", &limit, "--json"])
-            .ok()?;
-        (list.get("approvals")?.as_array()?.len() >= HELD).then_some(())
+    eventually("all statements to be held", HOLD_LIMIT, async || {
+        let ended = waiting.iter().any(tokio::task::JoinHandle::is_finished);
+        (ended || noticed.load(Ordering::Relaxed) >= HELD).then_some(())
     })
     .await?;
     let peak_mb = memory(&world, "VmHWM")?;
@@ -113,6 +114,18 @@ async fn held(server: Arc<Postgres>) -> Result<Figure> {
         bound_mb: HELD_MB_MAX,
         seconds: begun.elapsed().as_secs(),
     })
+}
+
+/// Every notice says that one statement is held.
+fn count_notices(mut connection: Connection<Socket, Stream<Socket>>, noticed: Arc<AtomicUsize>) {
+    tokio::spawn(async move {
+        let mut messages = futures_util::stream::poll_fn(move |context| connection.poll_message(context));
+        while let Some(Ok(message)) = messages.next().await {
+            if matches!(message, AsyncMessage::Notice(_)) {
+                noticed.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    });
 }
 
 fn ask(client: Client, number: usize) -> tokio::task::JoinHandle<Result<(), tokio_postgres::Error>> {
