@@ -21,7 +21,7 @@ pub struct Args {
     #[arg(long, required = true)]
     pub jsonl: bool,
     /// Longest statement that is analysed, in bytes.
-    #[arg(long, default_value_t = 16 << 20)]
+    #[arg(long, default_value_t = 1 << 20)]
     pub statement_bytes_max: usize,
 }
 
