@@ -386,7 +386,9 @@ impl<T> Conversation<T> {
         if let Some(Expected::Own(Own::Fail(instead))) = self.expected.front_mut() {
             let instead = std::mem::take(instead);
             self.expected.pop_front();
-            self.skip_to_sync();
+            // It is sent when nothing else is under way, and a Sync follows it: no operation ends here.
+            let ends = self.skip_to_sync();
+            debug_assert!(ends.is_empty());
             return Ok(Disposition::Instead(instead));
         }
         self.tally.error.get_or_insert_with(|| error_summary(body));
@@ -403,15 +405,19 @@ impl<T> Conversation<T> {
                 | Expected::Close { .. }
                 | Expected::End(_),
             ) => {
-                self.skip_to_sync();
-                Ok(Disposition::Pass)
+                let ends = self.skip_to_sync();
+                Ok(if ends.is_empty() {
+                    Disposition::Pass
+                } else {
+                    Disposition::PassAfter(ends)
+                })
             }
         }
     }
 
-    /// After an error the server ignores everything up to the next Sync. Ends of operations in between stay, before
-    /// that Sync's own.
-    fn skip_to_sync(&mut self) {
+    /// After an error the server ignores everything up to the next Sync. Returns the operations that are over with
+    /// it: the one that failed, and those that are not run at all.
+    fn skip_to_sync(&mut self) -> Vec<(Running<T>, Outcome)> {
         if self.block == Block::Open {
             self.block = Block::Failed;
         }
@@ -422,9 +428,17 @@ impl<T> Conversation<T> {
                 Expected::Sync | Expected::Own(Own::Sync) => {
                     self.skipping = false;
                     self.expected.push_front(entry);
+                    if !ends.is_empty() {
+                        // What else came with this Sync was not run either.
+                        self.tally.error = Some(SKIPPED.to_owned());
+                    }
                     break;
                 }
-                Expected::End(running) => ends.push(running),
+                Expected::End(running) if ends.is_empty() => ends.push(self.finish(running)),
+                Expected::End(running) => {
+                    let outcome = skipped(&running);
+                    ends.push((running, outcome));
+                }
                 Expected::Parse { .. }
                 | Expected::Bind { .. }
                 | Expected::DescribeStatement { .. }
@@ -436,9 +450,7 @@ impl<T> Conversation<T> {
                 | Expected::Own(_) => {}
             }
         }
-        for running in ends.into_iter().rev() {
-            self.expected.push_front(Expected::End(running));
-        }
+        ends
     }
 
     fn ready(&mut self, body: &[u8]) -> Result<Disposition<T>, Unexpected> {
@@ -531,7 +543,7 @@ impl<T> Conversation<T> {
 fn skipped<T>(running: &Running<T>) -> Outcome {
     Outcome {
         ok: false,
-        summary: "not run: the server skipped it after an error".to_owned(),
+        summary: SKIPPED.to_owned(),
         rows: None,
         duration_ms: u64::try_from(running.started.elapsed().as_millis()).unwrap_or(u64::MAX),
     }

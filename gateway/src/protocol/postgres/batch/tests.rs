@@ -100,10 +100,19 @@ fn after_an_error_nothing_is_owed_up_to_the_next_sync() {
         Expected::Sync,
         end("two"),
     ]);
-    assert_eq!(feed(&mut talk, &[(b'1', b""), (b'E', ERROR)]), ["pass", "pass"]);
-    assert_eq!(feed(&mut talk, &[(b'Z', b"I")]), ["one 42P05: already exists, two "]);
+    let became = feed(&mut talk, &[(b'1', b""), (b'E', ERROR), (b'Z', b"I")]);
+    let skipped = "two not run: the server skipped it after an error";
+    assert_eq!(became, ["pass", "one 42P05: already exists", skipped]);
     assert_eq!(text_of(&talk, "b"), None);
     assert!(talk.is_settled());
+}
+
+#[test]
+fn an_error_before_the_sync_was_sent_ends_the_operation_at_once() {
+    let mut talk = talk([parse("a", "x"), bind(""), execute(), end("one")]);
+    let became = feed(&mut talk, &[(b'1', b""), (b'2', b""), (b'E', ERROR)]);
+    assert_eq!(became, ["pass", "pass", "one 42P05: already exists"]);
+    assert!(talk.is_settled() && talk.is_skipping());
 }
 
 #[test]
