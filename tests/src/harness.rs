@@ -79,9 +79,10 @@ pub struct GatewayOptions {
 
 /// A running gateway, its files in a directory of its own.
 pub struct Gateway {
+    /// Dropped first: its files can only be deleted once it writes no more.
+    process: Option<Process>,
     directory: PathBuf,
     _temporary: Option<tempfile::TempDir>,
-    process: Option<Process>,
     environment: Vec<(String, OsString)>,
     ca: String,
     postgres_port: u16,
