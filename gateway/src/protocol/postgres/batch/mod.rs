@@ -17,7 +17,9 @@ use std::sync::Arc;
 
 /// Longest text of command tags that an outcome keeps.
 const SUMMARY_BYTES_MAX: usize = 400;
-/// PreparedStatement statements and portals that one session may have at a time.
+/// The outcome of what the server did not look at.
+const SKIPPED: &str = "not run: the server skipped it after an error";
+/// Prepared statements and portals that one session may have at a time.
 pub const NAMES_MAX: usize = 10_000;
 
 /// How the transaction block stands.
