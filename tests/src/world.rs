@@ -32,6 +32,8 @@ pub struct WorldOptions {
     pub database: Option<&'static str>,
     /// Where the gateway finds the server, when that is not the server itself (a `Tap`).
     pub server_port: Option<u16>,
+    /// The gateway speaks in the clear to what stands before the server (an `Overhear`).
+    pub in_the_clear: bool,
 }
 
 impl Default for WorldOptions {
@@ -45,6 +47,7 @@ impl Default for WorldOptions {
             issuer_port: None,
             database: None,
             server_port: None,
+            in_the_clear: false,
         }
     }
 }
@@ -73,6 +76,7 @@ impl World {
         let issuer = Issuer::start(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await?;
         let mut target = TargetOptions::of(TARGET, &server, &database);
         target.port = options.server_port.unwrap_or(target.port);
+        target.ca = target.ca.filter(|_| !options.in_the_clear);
         let gateway = Gateway::start(GatewayOptions {
             policy: options.policy,
             issuers: vec![IssuerOptions {

@@ -196,7 +196,7 @@ impl Names {
             Role::Prepare { name, body } => {
                 self.statements.insert(name.clone(), Arc::clone(body));
             }
-            Role::Declare { name } => {
+            Role::Declare { name, .. } => {
                 self.cursors.insert(name.clone(), Arc::new(facts.clone()));
             }
             Role::Deallocate { name: Some(name) } => {

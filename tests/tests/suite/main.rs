@@ -9,3 +9,4 @@ mod malformed;
 mod recording;
 mod story;
 mod tidy;
+mod wire;

@@ -53,23 +53,23 @@ impl Message {
         let message = match frame.tag() {
             b'Q' => Self::Query { text: fields.string()? },
             b'P' => Self::Parse {
-                name: Name::new(fields.string()?),
+                name: name(&mut fields)?,
                 text: fields.string()?,
                 types: types(&mut fields)?,
             },
             b'B' => bind(&mut fields)?,
             b'D' => Self::Describe {
                 kind: kind(&mut fields)?,
-                name: Name::new(fields.string()?),
+                name: name(&mut fields)?,
             },
             b'E' => {
-                let portal = Name::new(fields.string()?);
+                let portal = name(&mut fields)?;
                 fields.int32()?;
                 Self::Execute { portal }
             }
             b'C' => Self::Close {
                 kind: kind(&mut fields)?,
-                name: Name::new(fields.string()?),
+                name: name(&mut fields)?,
             },
             b'H' => Self::Flush,
             b'S' => Self::Sync,
@@ -88,6 +88,15 @@ impl Message {
     }
 }
 
+fn name(fields: &mut Fields) -> Result<Name, Malformed> {
+    let name = fields.string()?;
+    if Name::is_certain_in_message(&name) {
+        Ok(Name::new(name))
+    } else {
+        Err(Malformed::Name)
+    }
+}
+
 fn types(fields: &mut Fields) -> Result<Vec<u32>, Malformed> {
     let count = fields.count()?;
     (0..count).map(|_| fields.int32().map(|oid| oid as u32)).collect()
@@ -101,8 +110,8 @@ fn kind(fields: &mut Fields) -> Result<u8, Malformed> {
 }
 
 fn bind(fields: &mut Fields) -> Result<Message, Malformed> {
-    let portal = Name::new(fields.string()?);
-    let statement = Name::new(fields.string()?);
+    let portal = name(fields)?;
+    let statement = name(fields)?;
     let formats = formats(fields)?;
     let count = fields.count()?;
     if formats.len() > 1 && formats.len() != count {

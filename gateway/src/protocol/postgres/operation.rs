@@ -181,6 +181,7 @@ impl<T> Drafter<'_, T> {
             prepared,
             values: values.clone(),
             epoch: self.epoch,
+            with_hold: false,
         };
         self.judge_portal(&bound);
         self.names.portals.insert(portal.clone(), Some(bound.clone()));
@@ -201,6 +202,7 @@ impl<T> Drafter<'_, T> {
             prepared: unknown_statement(),
             values: Arc::new([]),
             epoch: self.epoch,
+            with_hold: false,
         });
         if !fresh {
             self.judge_portal(&bound);
@@ -277,14 +279,21 @@ impl<T> Drafter<'_, T> {
     }
 
     fn resolve(&self, facts: &StatementFacts) -> StatementFacts {
-        if let Role::Fetch { name } = &facts.role
-            && self.names.portal(&Name::of(name)).is_none()
-        {
-            let mut unknown = facts.clone();
-            unknown.effects.add_object(EffectKind::Unknown, name.clone());
-            return unknown;
+        let (Role::Prepare { name, .. }
+        | Role::Execute { name, .. }
+        | Role::Deallocate { name: Some(name) }
+        | Role::Declare { name, .. }
+        | Role::Fetch { name }
+        | Role::Close { name: Some(name) }) = &facts.role
+        else {
+            return facts.resolved(&self.names);
+        };
+        let mut resolved = facts.resolved(&self.names);
+        let open = !matches!(facts.role, Role::Fetch { .. }) || self.names.portal(&Name::of(name)).is_some();
+        if !open || !Name::is_certain(name) {
+            resolved.effects.add_object(EffectKind::Unknown, name.clone());
         }
-        facts.resolved(&self.names)
+        resolved
     }
 
     fn collect(&mut self, facts: &StatementFacts) {
@@ -481,6 +490,7 @@ fn unknown_statement() -> Arc<PreparedStatement> {
 }
 
 fn cursor_of(facts: &StatementFacts, text: &Bytes, epoch: u64) -> Portal {
+    let with_hold = matches!(facts.role, Role::Declare { with_hold: true, .. });
     let query = StatementFacts {
         role: Role::Plain,
         ..facts.clone()
@@ -495,6 +505,7 @@ fn cursor_of(facts: &StatementFacts, text: &Bytes, epoch: u64) -> Portal {
         prepared,
         values: Arc::new([]),
         epoch,
+        with_hold,
     }
 }
 
@@ -510,6 +521,7 @@ fn unreachable_cursor() -> Portal {
         prepared: unknown_statement(),
         values: Arc::new([]),
         epoch: 0,
+        with_hold: false,
     }
 }
 

@@ -247,7 +247,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Outbound<R, W> {
 
 /// Messages that may be of any length and whose content does not matter to the gateway.
 fn streams(tag: u8) -> bool {
-    matches!(tag, b'D' | b'd' | b'V' | b'E' | b'N' | b'A')
+    matches!(tag, b'D' | b'd' | b'V' | b'N' | b'A')
 }
 
 impl Shared {

@@ -200,13 +200,7 @@ impl Shared {
     /// Matches one message of the server with what was asked.
     pub fn reply(&self, tag: u8, body: &[u8]) -> Result<Disposition<Ticket>, End> {
         if tag == b'S' && changes_encoding(body) {
-            return Err(End::Refused(
-                Refusal::new(
-                    Cause::Encoding,
-                    "countersign: client_encoding must stay UTF8, so this session ends",
-                )
-                .hint("Leave client_encoding alone: the gateway reads statements as UTF-8."),
-            ));
+            return Err(End::Refused(not_utf8()));
         }
         self.conversation().reply(tag, body).map_err(End::Protocol)
     }
@@ -229,6 +223,15 @@ impl Shared {
 
 fn recording_is_over() -> End {
     End::Stopped("the recording is closed".to_owned())
+}
+
+/// The gateway and the server must read the same text.
+pub(super) fn not_utf8() -> Refusal {
+    Refusal::new(
+        Cause::Encoding,
+        "countersign: client_encoding must stay UTF8, so this session ends",
+    )
+    .hint("Leave client_encoding alone: the gateway reads statements as UTF-8.")
 }
 
 /// ParameterStatus of `client_encoding` with a value that is not UTF8.

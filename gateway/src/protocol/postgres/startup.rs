@@ -24,6 +24,8 @@ const PASSWORD_BYTES_MAX: usize = 70 << 10;
 const SSL_REQUEST: i32 = 80_877_103;
 const GSSENC_REQUEST: i32 = 80_877_104;
 const CANCEL_REQUEST: i32 = 80_877_102;
+/// 3.0
+const PROTOCOL: i32 = 3 << 16;
 const ALPN: &[u8] = b"postgresql";
 /// First byte of a TLS handshake record.
 const TLS_HANDSHAKE: u8 = 0x16;
@@ -227,11 +229,12 @@ pub fn parameters(body: &[u8]) -> Result<(Parameters, Vec<String>), Refusal> {
     Ok((parameters, options))
 }
 
-/// NegotiateProtocolVersion: 3.0 is spoken, and these options are not known.
+/// NegotiateProtocolVersion: 3.0 is spoken, and these options are not known. The server sends, and libpq reads, the
+/// whole version, where the documentation speaks of the minor one.
 fn negotiate_version(unknown: &[String]) -> BytesMut {
     let mut out = BytesMut::new();
     write_message(&mut out, b'v', |out| {
-        out.put_i32(0);
+        out.put_i32(PROTOCOL);
         out.put_i32(i32::try_from(unknown.len()).unwrap_or(i32::MAX));
         for option in unknown {
             out.put_slice(option.as_bytes());

@@ -58,6 +58,8 @@ pub enum Malformed {
     Length { tag: char, length: u32, max: usize },
     #[error("a message of type {0:?} does not have the form that the protocol gives it")]
     Body(char),
+    #[error("a name of a statement or portal is too long: the server might take it for another one")]
+    Name,
 }
 
 /// Reads frames from a client, with a bound on each.

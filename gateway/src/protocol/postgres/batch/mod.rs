@@ -82,8 +82,8 @@ pub struct Conversation<T> {
     pub copy_in: bool,
     /// Savepoints are set in the open block.
     pub savepoints: bool,
-    /// Text columns of the last row that answered the gateway's own query.
-    own_row: Option<Bytes>,
+    /// The rows that answered the gateway's own questions.
+    own_rows: Vec<Bytes>,
     tally: Tally,
 }
 
@@ -105,7 +105,7 @@ impl<T> Default for Conversation<T> {
             unsynced: Unsynced::default(),
             copy_in: false,
             savepoints: false,
-            own_row: None,
+            own_rows: Vec::new(),
             tally: Tally::default(),
         }
     }
@@ -153,9 +153,9 @@ impl<T> Conversation<T> {
         self.statements.len() + self.portals.len()
     }
 
-    /// Takes the row that answered the gateway's own query.
-    pub fn take_own_row(&mut self) -> Option<Bytes> {
-        self.own_row.take()
+    /// Takes the rows that answered the gateway's own questions.
+    pub fn take_own_rows(&mut self) -> Vec<Bytes> {
+        std::mem::take(&mut self.own_rows)
     }
 
     /// Notes that a message goes out which the server will answer. Returns what ended at once because the server
@@ -237,7 +237,7 @@ impl<T> Conversation<T> {
         match self.expected.front() {
             Some(Expected::Execute { .. } | Expected::Query { .. } | Expected::FunctionCall) => Ok(Disposition::Pass),
             Some(Expected::Own(Own::Execute)) if tag == b'D' => {
-                self.own_row = Some(Bytes::copy_from_slice(body));
+                self.own_rows.push(Bytes::copy_from_slice(body));
                 Ok(Disposition::Swallow)
             }
             _ => Err(Unexpected(tag)),
@@ -372,12 +372,15 @@ impl<T> Conversation<T> {
         };
         self.copy_in = true;
         // While it copies the server ignores Sync: the one that came with the unit is never answered.
-        if extended && let Some(at) = self.expected.iter().position(|entry| matches!(entry, Expected::Sync)) {
-            self.expected.remove(at);
+        if extended {
+            if let Some(at) = self.expected.iter().position(|entry| matches!(entry, Expected::Sync)) {
+                self.expected.remove(at);
+            }
+            // The end of the copy is told only at a Sync or Flush behind the data.
             self.unsynced = Unsynced {
                 any: true,
                 bound: true,
-                unflushed: false,
+                unflushed: true,
             };
         }
         Ok(Disposition::Pass)
@@ -397,6 +400,16 @@ impl<T> Conversation<T> {
         match self.expected.front() {
             // A fatal error while nothing is asked: the connection ends with it.
             None | Some(Expected::Sync | Expected::Query { .. } | Expected::FunctionCall) => Ok(Disposition::Pass),
+            // The gateway's own question was cancelled. Its Sync is on its way.
+            Some(Expected::Own(_))
+                if self
+                    .expected
+                    .iter()
+                    .any(|entry| matches!(entry, Expected::Own(Own::Sync))) =>
+            {
+                drop(self.skip_to_sync());
+                Ok(Disposition::Swallow)
+            }
             Some(Expected::Own(_)) => Err(Unexpected(b'E')),
             Some(
                 Expected::Parse { .. }
@@ -475,7 +488,7 @@ impl<T> Conversation<T> {
         };
         self.copy_in = false;
         if self.block == Block::None {
-            self.portals.clear();
+            self.portals.retain(|_, portal| portal.with_hold);
             self.savepoints = false;
         }
         if own {

@@ -4,6 +4,12 @@ use crate::protocol::postgres::effects::{Analysis, Role};
 use bytes::Bytes;
 use std::sync::Arc;
 
+/// Names longer than this may mean another name at the server: it looks at 63 bytes in an encoding of its own, and cuts
+/// at a character's boundary.
+const CERTAIN_BYTES_MAX: usize = 59;
+/// The same for names that are not ASCII and may grow when the server converts them.
+const CERTAIN_BYTES_MAX_NOT_ASCII: usize = 29;
+
 /// A statement's or portal's name, cut to the 63 bytes that the server looks at.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Name(Bytes);
@@ -24,6 +30,21 @@ impl Name {
 
     pub fn of(name: &str) -> Self {
         Self::new(Bytes::copy_from_slice(name.as_bytes()))
+    }
+
+    /// Whether a name in SQL means the same name to the server.
+    pub fn is_certain(name: &str) -> bool {
+        let max = if name.is_ascii() {
+            CERTAIN_BYTES_MAX
+        } else {
+            CERTAIN_BYTES_MAX_NOT_ASCII
+        };
+        name.len() <= max
+    }
+
+    /// Whether a name in a message means the same name to the server.
+    pub fn is_certain_in_message(name: &[u8]) -> bool {
+        name.is_ascii() || name.len() <= CERTAIN_BYTES_MAX_NOT_ASCII
     }
 
     pub fn as_bytes(&self) -> &[u8] {
@@ -54,6 +75,8 @@ pub struct Portal {
     pub values: Arc<[Value]>,
     /// The session's epoch when it was judged: a portal from before a change of session state is judged again.
     pub epoch: u64,
+    /// A cursor that outlives its transaction.
+    pub with_hold: bool,
 }
 
 /// What a statement's completion changes.
@@ -96,7 +119,7 @@ pub fn step(role: &Role, text: &Bytes, cursor: impl FnOnce() -> Portal) -> Step 
             ))
         }
         Role::Deallocate { name } => Some(NameChange::Deallocate(name.as_deref().map(Name::of))),
-        Role::Declare { name } => Some(NameChange::Declare(Name::of(name), cursor())),
+        Role::Declare { name, .. } => Some(NameChange::Declare(Name::of(name), cursor())),
         Role::Close { name } => Some(NameChange::ClosePortal(name.as_deref().map(Name::of))),
         Role::DiscardAll => Some(NameChange::DiscardAll),
         Role::Plain

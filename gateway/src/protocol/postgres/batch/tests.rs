@@ -23,6 +23,7 @@ fn bind(name: &str) -> Expected<&'static str> {
         prepared: prepared("select 1"),
         values: Arc::new([]),
         epoch: 0,
+        with_hold: false,
     };
     Expected::Bind {
         name: Name::of(name),
@@ -167,7 +168,7 @@ fn the_answer_to_the_gateways_own_question_is_kept_from_the_client() {
         (b'Z', b"I"),
     ];
     assert_eq!(feed(&mut talk, &answer), ["swallow"; 7]);
-    assert_eq!(talk.take_own_row(), Some(Bytes::from("row")));
+    assert_eq!(talk.take_own_rows(), [Bytes::from("row")]);
 }
 
 #[test]

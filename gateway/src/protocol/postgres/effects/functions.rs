@@ -4,7 +4,7 @@ use super::catalog;
 use super::walk::{Walk, dotted, parts};
 use countersign_infra::domain::effect::EffectKind;
 use pg_query::NodeEnum;
-use pg_query::protobuf::{FuncCall, Node, WindowDef, a_const::Val};
+use pg_query::protobuf::{AExprKind, FuncCall, Node, WindowDef, a_const::Val};
 
 impl Walk {
     pub(super) fn func_call(&mut self, call: &FuncCall) {
@@ -77,9 +77,11 @@ impl Walk {
             Some(NodeEnum::NamedArgExpr(named)) if named.name == "setting_name" => Some(named.arg.as_deref()),
             _other => None,
         });
-        let setting = named.unwrap_or(args.first()).and_then(literal);
-        match setting {
-            Some(setting) => self.setting(setting),
+        let setting = named.unwrap_or(args.first());
+        let known = self.column_name.clone();
+        let by_column = setting.filter(|setting| is_column_name(setting)).and(known);
+        match setting.and_then(literal).map(str::to_owned).or(by_column) {
+            Some(setting) => self.setting(&setting),
             None => {
                 self.object(EffectKind::Session, "set_config");
                 self.object(EffectKind::Privilege, "set_config");
@@ -112,6 +114,24 @@ impl Walk {
         self.child(start_offset.as_deref());
         self.child(end_offset.as_deref());
     }
+}
+
+fn is_column_name(node: &Node) -> bool {
+    match &node.node {
+        Some(NodeEnum::ColumnRef(column)) => column.fields.len() == 1 && parts(&column.fields) == ["name"],
+        _other => false,
+    }
+}
+
+/// The literal of `name = '...'`, alone in a WHERE: pg_dump picks the setting that it changes so.
+pub(super) fn column_name(condition: Option<&Node>) -> Option<String> {
+    let Some(NodeEnum::AExpr(expression)) = &condition?.node else {
+        return None;
+    };
+    let equals = expression.kind() == AExprKind::AexprOp && parts(&expression.name) == ["="];
+    let left = expression.lexpr.as_deref().is_some_and(is_column_name);
+    let text = expression.rexpr.as_deref().and_then(literal);
+    text.filter(|_| equals && left).map(str::to_owned)
 }
 
 /// The relation that `table_to_xml` and its kin read, by the text that names it.

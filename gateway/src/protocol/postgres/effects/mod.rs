@@ -66,8 +66,10 @@ pub enum Role {
         name: Option<String>,
     },
     /// DECLARE name CURSOR: the query's effects are the statement's own.
+    /// `with_hold`: the cursor outlives its transaction.
     Declare {
         name: String,
+        with_hold: bool,
     },
     /// FETCH or MOVE.
     Fetch {

@@ -1,5 +1,6 @@
 //! SELECT, VALUES, TABLE, and what stands in FROM.
 
+use super::functions::column_name;
 use super::walk::{Walk, known_as, relation_name};
 use countersign_infra::domain::effect::EffectKind;
 use pg_query::NodeEnum;
@@ -35,9 +36,15 @@ impl Walk {
             rarg,
         } = select;
         self.with(with_clause.as_ref());
+        // A volatile function in the target list runs for the rows that WHERE lets through.
+        let outer = self.column_name.take();
+        if let [Node { node: Some(NodeEnum::RangeVar(_)) }] = from_clause.as_slice() {
+            self.column_name = column_name(where_clause.as_deref());
+        }
+        self.children(target_list);
+        self.column_name = outer;
         for list in [
             distinct_clause,
-            target_list,
             from_clause,
             group_clause,
             window_clause,

@@ -12,6 +12,9 @@ use pg_query::protobuf::{
 };
 use std::sync::Arc;
 
+/// <https://www.postgresql.org/docs/current/sql-declare.html>, as nodes/parsenodes.h numbers it.
+const CURSOR_OPT_HOLD: i32 = 0x20;
+
 impl Walk {
     pub(super) fn transaction(&mut self, statement: &TransactionStmt) {
         self.effect(EffectKind::Transaction);
@@ -112,6 +115,7 @@ impl Walk {
         self.child(statement.query.as_deref());
         self.role = Role::Declare {
             name: statement.portalname.clone(),
+            with_hold: statement.options & CURSOR_OPT_HOLD != 0,
         };
     }
 

@@ -29,6 +29,8 @@ pub(super) struct Walk {
     pub(super) atom: Option<Atom>,
     /// Set while something is walked a second time, for its places: its effects are counted where it stands.
     pub(super) quiet: bool,
+    /// What WHERE name = '...' lets a column called `name` be.
+    pub(super) column_name: Option<String>,
 }
 
 /// Says what one statement would do, and where its sensitive values stand. None: the tree is too deep.
@@ -55,6 +57,7 @@ impl Walk {
             sensitive: Sensitive::default(),
             atom: None,
             quiet: false,
+            column_name: None,
         }
     }
 

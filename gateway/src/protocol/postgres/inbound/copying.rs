@@ -31,6 +31,7 @@ impl<C: AsyncRead + Unpin> Inbound<C> {
 
     /// Waits for the server to begin the copy, or to refuse it.
     pub(super) async fn begin_copy(&mut self, digest: Digest) -> Result<(), End> {
+        self.flush_owed().await?;
         loop {
             let changed = self.shared.changed.notified();
             tokio::pin!(changed);

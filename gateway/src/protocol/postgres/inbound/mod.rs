@@ -10,7 +10,7 @@ use crate::protocol::postgres::batch::{Block, Expected, Own, Running};
 use crate::protocol::postgres::message::Message;
 use crate::protocol::postgres::operation::{Analysed, Draft, draft};
 use crate::protocol::postgres::reply::{self, Severity};
-use crate::protocol::postgres::session::{End, Shared, expect_all};
+use crate::protocol::postgres::session::{End, Shared, expect_all, not_utf8};
 use crate::protocol::postgres::upstream::{ForwardError, Sender};
 use crate::protocol::postgres::wire::{Fields, Frame, FrameReader, Incoming, write_message};
 use crate::record::Direction;
@@ -27,6 +27,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::AsyncRead;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 /// A unit larger than this, or of more messages, is judged in parts.
 const UNIT_BYTES_MAX: usize = 16 << 20;
@@ -116,6 +117,11 @@ impl<C: AsyncRead + Unpin> Inbound<C> {
             match (self.mode, &message) {
                 (_, Message::Terminate) => return Err(End::ClientGone),
                 (_, Message::CopyData | Message::CopyDone | Message::CopyFail) => {
+                    // Data that comes at once behind its COPY, without a Sync between.
+                    if !frames.is_empty() {
+                        bytes = 0;
+                        self.unit(std::mem::take(&mut frames)).await?;
+                    }
                     self.copy_message(&message, frame).await?;
                     continue;
                 }
@@ -372,8 +378,8 @@ impl<C: AsyncRead + Unpin> Inbound<C> {
         self.server.own(bytes).await.map_err(lost)
     }
 
-    /// Waits until the server owes nothing: what it said since is known.
-    async fn settle(&mut self) -> Result<(), End> {
+    /// Asks the server for the answers that it keeps back until a Sync.
+    async fn flush_owed(&mut self) -> Result<(), End> {
         let unflushed = {
             let conversation = self.shared.conversation();
             !conversation.is_settled() && conversation.unsynced.unflushed
@@ -384,6 +390,12 @@ impl<C: AsyncRead + Unpin> Inbound<C> {
             self.own(&out, Vec::new()).await?;
             self.shared.conversation().flushed();
         }
+        Ok(())
+    }
+
+    /// Waits until the server owes nothing: what it said since is known.
+    async fn settle(&mut self) -> Result<(), End> {
+        self.flush_owed().await?;
         loop {
             let changed = self.shared.changed.notified();
             tokio::pin!(changed);
@@ -465,6 +477,14 @@ impl<C: AsyncRead + Unpin> Inbound<C> {
 
 fn lost(error: std::io::Error) -> End {
     End::ServerGone(Some(error))
+}
+
+fn kept_its_locks() -> Refusal {
+    Refusal::new(
+        Cause::Ended,
+        "countersign: a refused transaction kept its locks for too long, so the session ends",
+    )
+    .hint("After a refusal inside a transaction with savepoints, end the transaction with ROLLBACK.")
 }
 
 async fn until(at: Option<tokio::time::Instant>) {

@@ -4,8 +4,15 @@ use super::*;
 
 /// The name of the gateway's own statements: a client's unnamed one is left alone.
 const OWN_NAME: &[u8] = b"countersign";
-const PLACE_TEXT: &[u8] =
-    b"SELECT pg_catalog.current_setting('search_path'), current_user::pg_catalog.text, pg_catalog.current_database()::pg_catalog.text";
+/// A client's CancelRequest that comes late hits the gateway's question instead.
+const PLACE_TRIES_MAX: usize = 3;
+/// SHOW takes no snapshot, where a SELECT would keep the client from SET TRANSACTION afterwards.
+const QUESTIONS: [&[u8]; 4] = [
+    b"SHOW search_path",
+    b"SHOW role",
+    b"SHOW session_authorization",
+    b"SHOW client_encoding",
+];
 
 impl<C: AsyncRead + Unpin> Inbound<C> {
     /// Asks the server for what the digest needs of the session's state, where it may have changed.
@@ -25,22 +32,51 @@ impl<C: AsyncRead + Unpin> Inbound<C> {
             // Nothing but the end of the block can run, and that changes the place again.
             return Ok(());
         }
-        let (out, expected) = ask_place(unsynced);
-        self.own(&out, expected).await?;
-        self.settle().await?;
-        let row = self.shared.conversation().take_own_row();
-        let Some(place) = row.and_then(|row| read_place(&self.place.target, row)) else {
-            return Err(End::Refused(Refusal::new(
-                Cause::Upstream,
-                "countersign: the target's server did not say which search_path is in force",
-            )));
+        let Some((place, encoding)) = self.ask_place(unsynced).await? else {
+            return Ok(());
         };
+        // Within a batch the server does not report the change, and reads the next text in the new encoding already.
+        if encoding != "UTF8" {
+            return Err(End::Refused(not_utf8()));
+        }
         self.place = place;
         self.place_is_stale = false;
         if block == Block::None {
             self.block_changed_session = false;
         }
         Ok(())
+    }
+
+    /// The place and the encoding; none when the question itself was cancelled and took the client's block with it.
+    async fn ask_place(&mut self, unsynced: bool) -> Result<Option<(Place, String)>, End> {
+        for _ in 0..PLACE_TRIES_MAX {
+            let (out, expected) = place_question(unsynced);
+            self.own(&out, expected).await?;
+            self.settle().await?;
+            let rows = self.shared.conversation().take_own_rows();
+            if let Some(answer) = self.read_place(rows) {
+                return Ok(Some(answer));
+            }
+            if self.shared.conversation().block == Block::Failed {
+                return Ok(None);
+            }
+        }
+        Err(End::Refused(Refusal::new(
+            Cause::Upstream,
+            "countersign: the target's server did not say which search_path is in force",
+        )))
+    }
+
+    /// Reads the rows that answer [`QUESTIONS`]: the place, and `client_encoding`.
+    fn read_place(&self, rows: Vec<Bytes>) -> Option<(Place, String)> {
+        let answers: Option<Vec<String>> = rows.into_iter().map(single_field).collect();
+        let [search_path, role, user, encoding] = <[String; 4]>::try_from(answers?).ok()?;
+        let place = Place {
+            search_path,
+            role: if role == "none" { user } else { role },
+            ..self.place.clone()
+        };
+        Some((place, encoding))
     }
 }
 
@@ -54,30 +90,15 @@ pub(super) fn write_parse(out: &mut BytesMut, text: &[u8]) {
     });
 }
 
-/// The gateway's own question, by names of its own, inside the client's transaction where one is open.
-fn ask_place(unsynced: bool) -> (BytesMut, Vec<Expected<Ticket>>) {
+/// The gateway's own questions, by names of its own, inside the client's transaction where one is open.
+fn place_question(unsynced: bool) -> (BytesMut, Vec<Expected<Ticket>>) {
     let mut out = BytesMut::new();
-    write_parse(&mut out, PLACE_TEXT);
-    write_message(&mut out, b'B', |out| {
-        for name in [OWN_NAME, OWN_NAME] {
-            out.put_slice(name);
-            out.put_u8(0);
-        }
-        out.put_slice(&[0; 6]);
-    });
-    write_message(&mut out, b'E', |out| {
-        out.put_slice(OWN_NAME);
-        out.put_slice(&[0; 5]);
-    });
-    for kind in [b'P', b'S'] {
-        write_message(&mut out, b'C', |out| {
-            out.put_u8(kind);
-            out.put_slice(OWN_NAME);
-            out.put_u8(0);
-        });
+    let mut expected = Vec::new();
+    for text in QUESTIONS {
+        write_question(&mut out, text);
+        let own = [Own::Parse, Own::Bind, Own::Execute, Own::Close, Own::Close];
+        expected.extend(own.into_iter().map(Expected::Own));
     }
-    let own = [Own::Parse, Own::Bind, Own::Execute, Own::Close, Own::Close];
-    let mut expected: Vec<_> = own.into_iter().map(Expected::Own).collect();
     if unsynced {
         write_message(&mut out, b'H', |_| {});
     } else {
@@ -87,20 +108,35 @@ fn ask_place(unsynced: bool) -> (BytesMut, Vec<Expected<Ticket>>) {
     (out, expected)
 }
 
-/// Reads the row that answers [`ask_place`].
-fn read_place(target: &str, row: Bytes) -> Option<Place> {
+fn write_question(out: &mut BytesMut, text: &[u8]) {
+    write_parse(out, text);
+    write_message(out, b'B', |out| {
+        for name in [OWN_NAME, OWN_NAME] {
+            out.put_slice(name);
+            out.put_u8(0);
+        }
+        out.put_slice(&[0; 6]);
+    });
+    write_message(out, b'E', |out| {
+        out.put_slice(OWN_NAME);
+        out.put_slice(&[0; 5]);
+    });
+    for kind in [b'P', b'S'] {
+        write_message(out, b'C', |out| {
+            out.put_u8(kind);
+            out.put_slice(OWN_NAME);
+            out.put_u8(0);
+        });
+    }
+}
+
+/// The one field of a row.
+fn single_field(row: Bytes) -> Option<String> {
     let mut fields = Fields::over(b'D', row);
-    if fields.count().ok()? != 3 {
+    if fields.count().ok()? != 1 {
         return None;
     }
-    let mut text = || String::from_utf8(fields.value().ok()??.to_vec()).ok();
-    let (search_path, role, database) = (text()?, text()?, text()?);
-    Some(Place {
-        target: target.to_owned(),
-        database,
-        role,
-        search_path,
-    })
+    String::from_utf8(fields.value().ok()??.to_vec()).ok()
 }
 
 /// Whether names of built-in functions and operators may mean something else. `pg_catalog` is searched first unless
