@@ -4,7 +4,7 @@ CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 DEMO_ARGS := $(if $(AUTO),--auto,)
 
-.PHONY: help demo test figures packages-demo packages-test identity-provider
+.PHONY: help demo test figures packages-demo packages-test identity-provider drivers
 
 help:
 	@echo "make demo          builds everything and starts a play ground; prints what to type"
@@ -16,7 +16,7 @@ demo: packages-demo
 	$(CARGO) build --workspace
 	$(TARGET)/debug/demo $(DEMO_ARGS)
 
-test: packages-test identity-provider
+test: packages-test identity-provider drivers
 	$(CARGO) build --workspace
 	$(CARGO) test --workspace
 
@@ -33,3 +33,9 @@ packages-test:
 # The certified OpenID provider of the tests, with a Node.js that is new enough for it.
 identity-provider: packages-test
 	cd tests/identity-provider && npm ci --ignore-scripts --no-audit --no-fund
+
+# The drivers that the tests put through the gateway, in the versions that are named beside their scripts.
+drivers: packages-test
+	cd tests/drivers && npm ci --ignore-scripts --no-audit --no-fund
+	test -x tests/drivers/.venv/bin/python || python3 -m venv tests/drivers/.venv
+	tests/drivers/.venv/bin/python -m pip --quiet --disable-pip-version-check install --requirement tests/drivers/requirements.txt

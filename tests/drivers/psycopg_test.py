@@ -25,6 +25,7 @@ with connect("dave") as c:
         cursors = [c.execute("select %s::int", (n,)) for n in range(20)]
         c.execute("insert into p values (1000, 'piped')")
         assert [cur.fetchone()[0] for cur in cursors] == list(range(20))
+    c.commit()
     try:
         with c.pipeline():
             c.execute("insert into p values (1001, 'lost')")

@@ -71,7 +71,7 @@ async fn check(ground: &Ground, what: &str, before: &[&str], bytes: Vec<u8>, fat
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_ends_a_hold_client_and_server_agree_on_the_transaction() {
     let ground = Ground::start().await;
-    let lock = "select * from t where id = 3 for update";
+    let lock = "lock table t in row share mode";
     for fate in [Fate::Denied, Fate::Cancelled] {
         check(&ground, "alone", &[], query(CHANGE), fate, "Z I").await;
         check(&ground, "extended", &[], [extended(CHANGE, &[]), sync()].concat(), fate, "Z I").await;

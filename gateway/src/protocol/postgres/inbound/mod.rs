@@ -479,14 +479,6 @@ fn lost(error: std::io::Error) -> End {
     End::ServerGone(Some(error))
 }
 
-fn kept_its_locks() -> Refusal {
-    Refusal::new(
-        Cause::Ended,
-        "countersign: a refused transaction kept its locks for too long, so the session ends",
-    )
-    .hint("After a refusal inside a transaction with savepoints, end the transaction with ROLLBACK.")
-}
-
 async fn until(at: Option<tokio::time::Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
