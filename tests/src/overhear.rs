@@ -38,7 +38,11 @@ impl Overhear {
         tokio::spawn(stopped.clone().run_until_cancelled_owned(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let pass = pass(client, server_port, tls.clone(), Arc::clone(&all));
-                tokio::spawn(stopped.clone().run_until_cancelled_owned(async move { drop(pass.await) }));
+                tokio::spawn(
+                    stopped
+                        .clone()
+                        .run_until_cancelled_owned(async move { drop(pass.await) }),
+                );
             }
         }));
         Ok(Self {

@@ -41,7 +41,8 @@ impl Raw {
     /// Signs in as a person, up to the first ReadyForQuery.
     pub async fn connect(gateway: &Gateway, name: &str, target: &str) -> Result<Self> {
         let mut raw = Self::encrypted(gateway).await?;
-        raw.send(&startup(0x0003_0000, &[("user", name), ("database", target)])).await?;
+        raw.send(&startup(0x0003_0000, &[("user", name), ("database", target)]))
+            .await?;
         raw.sign_in(gateway, name).await?;
         Ok(raw)
     }
@@ -202,7 +203,8 @@ impl Raw {
 /// Sends a CancelRequest with this key, on a connection of its own, and waits until the gateway has closed it.
 pub async fn cancel(gateway: &Gateway, key: [u8; 8]) -> Result<()> {
     let mut raw = Raw::encrypted(gateway).await?;
-    raw.send(&[&[0, 0, 0, 16, 0x04, 0xd2, 0x16, 0x2e], key.as_slice()].concat()).await?;
+    raw.send(&[&[0, 0, 0, 16, 0x04, 0xd2, 0x16, 0x2e], key.as_slice()].concat())
+        .await?;
     match raw.next().await? {
         None => Ok(()),
         Some(reply) => bail!("a CancelRequest was answered: {reply}"),
@@ -228,7 +230,10 @@ async fn start_tls(stream: Box<dyn Socket>, ca_pem: &str, alpn: &[&str]) -> Resu
 impl Reply {
     /// A field of an error or a notice.
     pub fn field(&self, code: u8) -> String {
-        let found = self.body.split(|byte| *byte == 0).find(|field| field.first() == Some(&code));
+        let found = self
+            .body
+            .split(|byte| *byte == 0)
+            .find(|field| field.first() == Some(&code));
         String::from_utf8_lossy(found.and_then(|field| field.get(1..)).unwrap_or_default()).into_owned()
     }
 
@@ -242,7 +247,8 @@ impl Reply {
 
 impl fmt::Display for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = || String::from_utf8_lossy(self.body.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned();
+        let text =
+            || String::from_utf8_lossy(self.body.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned();
         match self.tag {
             b'E' | b'N' => write!(f, "{} {} {}", char::from(self.tag), self.field(b'C'), self.field(b'M')),
             b'C' | b'Z' => write!(f, "{} {}", char::from(self.tag), text()),

@@ -52,7 +52,13 @@ fn names() -> Vec<Row> {
             "Close and Parse pipelined with Bind",
             vec![
                 one(&[parse("s", READ), sync()]),
-                one(&[about(b'C', b'S', "s"), parse("s", CHANGE), bind("", "s", &[]), execute("", 0), sync()]),
+                one(&[
+                    about(b'C', b'S', "s"),
+                    parse("s", CHANGE),
+                    bind("", "s", &[]),
+                    execute("", 0),
+                    sync(),
+                ]),
             ],
             DENIED,
         ),
@@ -63,7 +69,11 @@ fn names() -> Vec<Row> {
         ),
         row(
             "Parse and Bind without Execute",
-            vec![one(&[parse("", "insert into secret values (99)"), bind("", "", &[]), sync()])],
+            vec![one(&[
+                parse("", "insert into secret values (99)"),
+                bind("", "", &[]),
+                sync(),
+            ])],
             DENIED,
         ),
         row(
@@ -88,18 +98,28 @@ fn names() -> Vec<Row> {
             "DEALLOCATE ALL and another text under the name, in one batch",
             vec![
                 one(&[parse("s", READ), sync()]),
-                one(&[extended("deallocate all", &[]), parse("s", CHANGE), bind("", "s", &[]), execute("", 0), sync()]),
+                one(&[
+                    extended("deallocate all", &[]),
+                    parse("s", CHANGE),
+                    bind("", "s", &[]),
+                    execute("", 0),
+                    sync(),
+                ]),
             ],
             DENIED,
         ),
         row(
             "EXPLAIN ANALYZE EXECUTE",
-            vec![one(&[query("prepare s as delete from secret; explain analyze execute s")])],
+            vec![one(&[query(
+                "prepare s as delete from secret; explain analyze execute s",
+            )])],
             DENIED,
         ),
         row(
             "a cursor over a change",
-            vec![one(&[query("begin; declare c cursor for delete from secret returning id; fetch c")])],
+            vec![one(&[query(
+                "begin; declare c cursor for delete from secret returning id; fetch c",
+            )])],
             "E 42",
         ),
         row(
@@ -116,8 +136,18 @@ fn names() -> Vec<Row> {
 fn texts() -> Vec<Row> {
     let hidden = r"select '\'; delete from secret; --'";
     vec![
-        row("a change behind a read", vec![one(&[query("select 1; delete from secret")])], DENIED),
-        row("a change in a WITH", vec![one(&[query("with x as (delete from secret returning 1) select * from x")])], DENIED),
+        row(
+            "a change behind a read",
+            vec![one(&[query("select 1; delete from secret")])],
+            DENIED,
+        ),
+        row(
+            "a change in a WITH",
+            vec![one(&[query(
+                "with x as (delete from secret returning 1) select * from x",
+            )])],
+            DENIED,
+        ),
         row(
             "a Query behind an unsynced Execute",
             vec![one(&[extended(READ, &[]), query(CHANGE)])],
@@ -125,7 +155,9 @@ fn texts() -> Vec<Row> {
         ),
         row(
             "standard_conforming_strings, set and used in one string",
-            vec![one(&[query(&format!("set standard_conforming_strings = off; {hidden}"))])],
+            vec![one(&[query(&format!(
+                "set standard_conforming_strings = off; {hidden}"
+            ))])],
             "E ",
         ),
         row(
@@ -151,7 +183,12 @@ fn texts() -> Vec<Row> {
         ),
         row(
             "a Parse that is denied in the middle of a batch",
-            vec![one(&[extended(READ, &[]), extended(CHANGE, &[]), extended(READ, &[]), sync()])],
+            vec![one(&[
+                extended(READ, &[]),
+                extended(CHANGE, &[]),
+                extended(READ, &[]),
+                sync(),
+            ])],
             DENIED,
         ),
         row(
@@ -159,7 +196,10 @@ fn texts() -> Vec<Row> {
             vec![one(&[
                 extended("set client_encoding = 'SJIS'", &[]),
                 flush(),
-                extended("select E'\u{3043}\\', (select id from secret for update limit 1) --'", &[]),
+                extended(
+                    "select E'\u{3043}\\', (select id from secret for update limit 1) --'",
+                    &[],
+                ),
                 sync(),
             ])],
             "E 22021",
@@ -171,15 +211,26 @@ fn texts() -> Vec<Row> {
                 one(&[
                     extended("select set_config('client_encoding', 'SJIS', true)", &[]),
                     flush(),
-                    extended("select E'\u{3043}\\', (select id from secret for update limit 1) --'", &[]),
+                    extended(
+                        "select E'\u{3043}\\', (select id from secret for update limit 1) --'",
+                        &[],
+                    ),
                     sync(),
                 ]),
             ],
             "E 22021",
         ),
-        row("a lock that is not allowed", vec![one(&[query("select * from secret for update")])], DENIED),
+        row(
+            "a lock that is not allowed",
+            vec![one(&[query("select * from secret for update")])],
+            DENIED,
+        ),
         row("DO", vec![one(&[query("do 'begin delete from secret; end'")])], DENIED),
-        row("a function that writes", vec![one(&[query("select bump(), 'secret'")])], DENIED),
+        row(
+            "a function that writes",
+            vec![one(&[query("select bump(), 'secret'")])],
+            DENIED,
+        ),
         row(
             "the role of a superuser",
             vec![one(&[query("set role postgres; delete from secret")])],
@@ -199,7 +250,11 @@ async fn nothing_that_is_denied_reaches_the_server_whatever_it_hides_behind() {
             raw.send(&bytes).await.unwrap();
             words.clear();
             for _ in 0..ready {
-                words.extend(raw.words().await.unwrap_or_else(|error| panic!("{what}: {error:#}, after {words:?}")));
+                words.extend(
+                    raw.words()
+                        .await
+                        .unwrap_or_else(|error| panic!("{what}: {error:#}, after {words:?}")),
+                );
             }
         }
         let words = words.join(", ");

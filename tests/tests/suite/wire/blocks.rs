@@ -74,16 +74,72 @@ async fn whatever_ends_a_hold_client_and_server_agree_on_the_transaction() {
     let lock = "lock table t in row share mode";
     for fate in [Fate::Denied, Fate::Cancelled] {
         check(&ground, "alone", &[], query(CHANGE), fate, "Z I").await;
-        check(&ground, "extended", &[], [extended(CHANGE, &[]), sync()].concat(), fate, "Z I").await;
+        check(
+            &ground,
+            "extended",
+            &[],
+            [extended(CHANGE, &[]), sync()].concat(),
+            fate,
+            "Z I",
+        )
+        .await;
         check(&ground, "in a block", &["begin", lock], query(CHANGE), fate, "Z E").await;
-        check(&ground, "extended in a block", &["begin", lock], [extended(CHANGE, &[]), sync()].concat(), fate, "Z E").await;
-        check(&ground, "behind a savepoint", &["begin", lock, "savepoint a"], query(CHANGE), fate, "Z E").await;
-        check(&ground, "begun in the same batch", &[], [extended("begin", &[]), extended(CHANGE, &[]), sync()].concat(), fate, "Z E").await;
-        check(&ground, "in one string", &[], query(&format!("select 1; {CHANGE}")), fate, "Z I").await;
+        check(
+            &ground,
+            "extended in a block",
+            &["begin", lock],
+            [extended(CHANGE, &[]), sync()].concat(),
+            fate,
+            "Z E",
+        )
+        .await;
+        check(
+            &ground,
+            "behind a savepoint",
+            &["begin", lock, "savepoint a"],
+            query(CHANGE),
+            fate,
+            "Z E",
+        )
+        .await;
+        check(
+            &ground,
+            "begun in the same batch",
+            &[],
+            [extended("begin", &[]), extended(CHANGE, &[]), sync()].concat(),
+            fate,
+            "Z E",
+        )
+        .await;
+        check(
+            &ground,
+            "in one string",
+            &[],
+            query(&format!("select 1; {CHANGE}")),
+            fate,
+            "Z I",
+        )
+        .await;
     }
-    check(&ground, "in a block", &["begin"], query("delete from brief where id = 1"), Fate::Expired, "Z E").await;
+    check(
+        &ground,
+        "in a block",
+        &["begin"],
+        query("delete from brief where id = 1"),
+        Fate::Expired,
+        "Z E",
+    )
+    .await;
     ground.untouched("refused").await;
-    check(&ground, "in a block", &["begin", lock], query(CHANGE), Fate::Approved, "Z T").await;
+    check(
+        &ground,
+        "in a block",
+        &["begin", lock],
+        query(CHANGE),
+        Fate::Approved,
+        "Z T",
+    )
+    .await;
     ground.untouched("rolled back").await;
     check(&ground, "alone", &[], query(CHANGE), Fate::Approved, "Z I").await;
     assert_eq!(ground.world.count("select count(*) from t").await.unwrap(), 9);
@@ -93,9 +149,17 @@ async fn whatever_ends_a_hold_client_and_server_agree_on_the_transaction() {
 async fn a_hold_keeps_no_lock_for_a_statement_that_was_only_described() {
     let ground = Ground::start().await;
     let mut raw = ground.raw("alice").await;
-    raw.send_all(&[parse("s", "update t set note = $1 where id = 7"), about(b'D', b'S', "s"), flush()]).await.unwrap();
+    raw.send_all(&[
+        parse("s", "update t set note = $1 where id = 7"),
+        about(b'D', b'S', "s"),
+        flush(),
+    ])
+    .await
+    .unwrap();
     raw.until(b'n').await.unwrap();
-    raw.send_all(&[bind("", "s", &["new"]), execute("", 0), sync()]).await.unwrap();
+    raw.send_all(&[bind("", "s", &["new"]), execute("", 0), sync()])
+        .await
+        .unwrap();
     let number = ground.world.waiting().await.unwrap().number;
     assert_eq!((ground.locks("t").await, ground.in_transaction().await), (0, 0));
     assert!(!ground.ear.heard("new"), "the values are with the server already");
@@ -113,7 +177,10 @@ async fn a_savepoint_saves_the_session_from_its_refused_transaction() {
     }
     let words = raw.query("delete from secret").await.unwrap();
     assert!(words[0].starts_with("E 42501") && words[1] == "Z E", "{words:?}");
-    assert_eq!(raw.query("rollback to savepoint a").await.unwrap(), ["C ROLLBACK", "Z T"]);
+    assert_eq!(
+        raw.query("rollback to savepoint a").await.unwrap(),
+        ["C ROLLBACK", "Z T"]
+    );
     // Longer than a failed block with savepoints may stand.
     let slept = raw.query("select pg_sleep(11)").await.unwrap();
     assert_eq!(slept, ["C SELECT 1", "Z T"]);
@@ -125,7 +192,10 @@ async fn a_savepoint_saves_the_session_from_its_refused_transaction() {
         raw.query(text).await.unwrap();
     }
     let words = raw.words().await.unwrap();
-    assert!(words[0].starts_with("E 57P01"), "a failed block with savepoints stands for ever: {words:?}");
+    assert!(
+        words[0].starts_with("E 57P01"),
+        "a failed block with savepoints stands for ever: {words:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -134,25 +204,78 @@ async fn what_sessions_change_about_themselves_does_no_harm_to_honest_work() {
     for (what, texts) in [
         (
             "an isolation level behind SET LOCAL",
-            &["begin", "set local lock_timeout = '5s'", "set transaction isolation level serializable", "select * from t", "commit"][..],
+            &[
+                "begin",
+                "set local lock_timeout = '5s'",
+                "set transaction isolation level serializable",
+                "select * from t",
+                "commit",
+            ][..],
         ),
-        ("a cursor", &["begin", "declare c cursor for select * from t", "fetch 2 from c", "close c", "commit"][..]),
+        (
+            "a cursor",
+            &[
+                "begin",
+                "declare c cursor for select * from t",
+                "fetch 2 from c",
+                "close c",
+                "commit",
+            ][..],
+        ),
         (
             "a cursor that outlives its transaction",
-            &["begin", "declare c cursor with hold for select * from t", "commit", "fetch 2 from c", "close c"][..],
+            &[
+                "begin",
+                "declare c cursor with hold for select * from t",
+                "commit",
+                "fetch 2 from c",
+                "close c",
+            ][..],
         ),
         ("nothing at all", &["", ";", "-- a comment", " ; ; "][..]),
-        ("PREPARE and EXECUTE", &["prepare s (int) as select * from t where id = $1", "execute s (3)", "deallocate s"][..]),
-        ("search_path", &["set search_path = other", "select * from t", "reset search_path", "select * from t"][..]),
-        ("search_path, rolled back", &["begin", "set search_path = other", "rollback", "select * from t"][..]),
+        (
+            "PREPARE and EXECUTE",
+            &[
+                "prepare s (int) as select * from t where id = $1",
+                "execute s (3)",
+                "deallocate s",
+            ][..],
+        ),
+        (
+            "search_path",
+            &[
+                "set search_path = other",
+                "select * from t",
+                "reset search_path",
+                "select * from t",
+            ][..],
+        ),
+        (
+            "search_path, rolled back",
+            &["begin", "set search_path = other", "rollback", "select * from t"][..],
+        ),
         ("LISTEN", &["listen news", "unlisten news"][..]),
-        ("DISCARD ALL", &["prepare s as select 1", "discard all", "prepare s as select 2", "execute s"][..]),
-        ("end and begin in one string", &["begin; select 1", "commit; begin", "commit"][..]),
+        (
+            "DISCARD ALL",
+            &[
+                "prepare s as select 1",
+                "discard all",
+                "prepare s as select 2",
+                "execute s",
+            ][..],
+        ),
+        (
+            "end and begin in one string",
+            &["begin; select 1", "commit; begin", "commit"][..],
+        ),
     ] {
         let mut raw = ground.raw("carol").await;
         for text in texts {
             let words = raw.query(text).await.unwrap();
-            assert!(!words.iter().any(|word| word.starts_with('E')), "{what}: {text}: {words:?}");
+            assert!(
+                !words.iter().any(|word| word.starts_with('E')),
+                "{what}: {text}: {words:?}"
+            );
         }
     }
 }
@@ -162,7 +285,16 @@ async fn a_cancel_request_reaches_what_its_key_stands_for_and_nothing_else() {
     let ground = Ground::start().await;
     let gateway = &ground.world.gateway;
     let mut raw = ground.raw("alice").await;
-    let sleeps = || async { ground.world.activity().await.unwrap().iter().any(|line| line.contains("pg_sleep")).then_some(()) };
+    let sleeps = || async {
+        ground
+            .world
+            .activity()
+            .await
+            .unwrap()
+            .iter()
+            .any(|line| line.contains("pg_sleep"))
+            .then_some(())
+    };
 
     raw.send(&query("select pg_sleep(60)")).await.unwrap();
     eventually("it sleeps", Duration::from_secs(20), sleeps).await.unwrap();

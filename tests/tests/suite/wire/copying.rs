@@ -17,14 +17,26 @@ fn done() -> Vec<u8> {
 async fn data_without_an_admitted_copy_goes_nowhere() {
     let ground = Ground::start().await;
     for (what, bytes, expected) in [
-        ("data and nothing else", [data("99\tsecret\n"), done(), query("select 1")].concat(), "C SELECT 1"),
-        ("a denied COPY and its data", [query(COPY), data("99\tsecret\n"), done()].concat(), "E 42501"),
+        (
+            "data and nothing else",
+            [data("99\tsecret\n"), done(), query("select 1")].concat(),
+            "C SELECT 1",
+        ),
+        (
+            "a denied COPY and its data",
+            [query(COPY), data("99\tsecret\n"), done()].concat(),
+            "E 42501",
+        ),
         (
             "a denied COPY in the extended protocol and its data",
             [extended(COPY, &[]), data("99\tsecret\n"), done(), sync()].concat(),
             "E 42501",
         ),
-        ("data inside a batch", [parse("", "select 1"), data("99\tsecret\n"), sync()].concat(), "1"),
+        (
+            "data inside a batch",
+            [parse("", "select 1"), data("99\tsecret\n"), sync()].concat(),
+            "1",
+        ),
     ] {
         let mut raw = ground.raw("carol").await;
         raw.send(&bytes).await.unwrap();
@@ -40,7 +52,9 @@ async fn data_without_an_admitted_copy_goes_nowhere() {
 async fn a_held_copy_takes_its_data_after_the_approval() {
     let ground = Ground::start().await;
     let mut raw = ground.raw("alice").await;
-    raw.send_all(&[query(COPY), data("100\thidden\n"), done()]).await.unwrap();
+    raw.send_all(&[query(COPY), data("100\thidden\n"), done()])
+        .await
+        .unwrap();
     let number = ground.world.waiting().await.unwrap().number;
     assert!(!ground.ear.heard("hidden") && !ground.ear.heard(COPY));
     ground.world.approve("bob", &number).unwrap();
@@ -54,14 +68,43 @@ async fn copies_end_as_they_do_without_a_gateway() {
     let ground = Ground::start().await;
     let (good, bad) = (data("100\tnew\n"), data("not a number\tnew\n"));
     for (what, rounds, rows) in [
-        ("simple", vec![(query(COPY), b'G'), ([good.clone(), done()].concat(), b'Z')], 11),
-        ("failed by the client", vec![(query(COPY), b'G'), ([good.clone(), frame(b'f', b"enough\0")].concat(), b'Z')], 10),
-        ("failed by the server", vec![(query(COPY), b'G'), ([bad.clone(), good.clone(), done()].concat(), b'Z')], 10),
-        ("failed before its data", vec![([query("copy nowhere from stdin"), good.clone(), done()].concat(), b'Z')], 10),
-        ("data at once", vec![([query(COPY), good.clone(), done()].concat(), b'Z')], 11),
+        (
+            "simple",
+            vec![(query(COPY), b'G'), ([good.clone(), done()].concat(), b'Z')],
+            11,
+        ),
+        (
+            "failed by the client",
+            vec![
+                (query(COPY), b'G'),
+                ([good.clone(), frame(b'f', b"enough\0")].concat(), b'Z'),
+            ],
+            10,
+        ),
+        (
+            "failed by the server",
+            vec![
+                (query(COPY), b'G'),
+                ([bad.clone(), good.clone(), done()].concat(), b'Z'),
+            ],
+            10,
+        ),
+        (
+            "failed before its data",
+            vec![([query("copy nowhere from stdin"), good.clone(), done()].concat(), b'Z')],
+            10,
+        ),
+        (
+            "data at once",
+            vec![([query(COPY), good.clone(), done()].concat(), b'Z')],
+            11,
+        ),
         (
             "extended, with a Sync before the data as libpq does it",
-            vec![([extended(COPY, &[]), sync()].concat(), b'G'), ([good.clone(), done(), sync()].concat(), b'Z')],
+            vec![
+                ([extended(COPY, &[]), sync()].concat(), b'G'),
+                ([good.clone(), done(), sync()].concat(), b'Z'),
+            ],
             11,
         ),
         (
@@ -71,7 +114,10 @@ async fn copies_end_as_they_do_without_a_gateway() {
         ),
         (
             "extended, failing in the middle",
-            vec![([extended(COPY, &[]), flush()].concat(), b'G'), ([bad.clone(), done(), sync()].concat(), b'Z')],
+            vec![
+                ([extended(COPY, &[]), flush()].concat(), b'G'),
+                ([bad.clone(), done(), sync()].concat(), b'Z'),
+            ],
             10,
         ),
         (
@@ -89,7 +135,11 @@ async fn copies_end_as_they_do_without_a_gateway() {
             raw.send(&bytes).await.unwrap();
             raw.until(tag).await.unwrap_or_else(|error| panic!("{what}: {error:#}"));
         }
-        assert_eq!(ground.world.count("select count(*) from t").await.unwrap(), rows, "{what}");
+        assert_eq!(
+            ground.world.count("select count(*) from t").await.unwrap(),
+            rows,
+            "{what}"
+        );
         let words = raw.query("delete from t where id = 100").await.unwrap();
         assert_eq!(words, [format!("C DELETE {}", rows - 10), "Z I".to_owned()], "{what}");
     }

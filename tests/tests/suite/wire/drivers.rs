@@ -31,8 +31,14 @@ async fn check(program: PathBuf, script: &str, approvals: usize) {
     let ground = Ground::start().await;
     let gateway = &ground.world.gateway;
     let mut command = Command::new(program);
-    command.arg(drivers().join(script)).current_dir(drivers()).kill_on_drop(true);
-    command.envs(gateway.environment("carol", TARGET)).env_remove("PGPASSWORD").env_remove("PGUSER");
+    command
+        .arg(drivers().join(script))
+        .current_dir(drivers())
+        .kill_on_drop(true);
+    command
+        .envs(gateway.environment("carol", TARGET))
+        .env_remove("PGPASSWORD")
+        .env_remove("PGUSER");
     for name in ["alice", "carol", "dave"] {
         command.env(format!("TOKEN_{name}"), gateway.token(name));
     }
@@ -53,8 +59,14 @@ async fn check(program: PathBuf, script: &str, approvals: usize) {
         output = tokio::time::timeout(LIMIT, script_run) => output.expect("the script did not end").unwrap(),
         () = approving => unreachable!("it loops"),
     };
-    let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
-    assert!(output.status.success(), "{script}: {said}\n{}", ground.world.gateway.log());
+    let said = [output.stdout, output.stderr]
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        .concat();
+    assert!(
+        output.status.success(),
+        "{script}: {said}\n{}",
+        ground.world.gateway.log()
+    );
     assert_eq!(approved.len(), approvals, "{script}");
 }
 

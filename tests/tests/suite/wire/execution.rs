@@ -11,11 +11,15 @@ const CHANGE: &str = "delete from t where id = 7";
 async fn the_approved_bytes_run_once_and_the_same_again_needs_another_approval() {
     let ground = Ground::start().await;
     let mut raw = ground.raw("alice").await;
-    raw.send_all(&[parse("s", "delete from t where id = $1"), sync()]).await.unwrap();
+    raw.send_all(&[parse("s", "delete from t where id = $1"), sync()])
+        .await
+        .unwrap();
     raw.words().await.unwrap();
     let mut numbers = Vec::new();
     for value in ["3", "3", "4"] {
-        raw.send_all(&[bind("", "s", &[value]), execute("", 0), sync()]).await.unwrap();
+        raw.send_all(&[bind("", "s", &[value]), execute("", 0), sync()])
+            .await
+            .unwrap();
         let number = ground.world.waiting().await.unwrap().number;
         assert!(!numbers.contains(&number), "an approval served twice");
         let shown = ground.world.run("bob", &["approvals", "show", &number]).unwrap().1;
@@ -28,8 +32,14 @@ async fn the_approved_bytes_run_once_and_the_same_again_needs_another_approval()
         assert_ne!(code, 0, "{said}");
         numbers.push(number);
     }
-    let binds = ground.ear.newest().into_iter().filter(|heard| heard.tag == 'B' && heard.body.contains("\0s\0"));
-    let values: Vec<String> = binds.map(|heard| heard.body.chars().filter(|c| "34".contains(*c)).collect()).collect();
+    let binds = ground
+        .ear
+        .newest()
+        .into_iter()
+        .filter(|heard| heard.tag == 'B' && heard.body.contains("\0s\0"));
+    let values: Vec<String> = binds
+        .map(|heard| heard.body.chars().filter(|c| "34".contains(*c)).collect())
+        .collect();
     assert_eq!(values, ["3", "3", "4"]);
 }
 
@@ -57,7 +67,10 @@ async fn a_server_that_ends_the_session_abandons_what_is_held() {
                 where datname = current_database() and pid <> pg_backend_pid()";
     assert!(ground.world.count(kill).await.unwrap() >= 1);
     let words = raw.words().await.unwrap();
-    assert!(words[0].starts_with("E 57P01") && words.last().unwrap() == "closed", "{words:?}");
+    assert!(
+        words[0].starts_with("E 57P01") && words.last().unwrap() == "closed",
+        "{words:?}"
+    );
     ground.world.becomes(&number, "abandoned").await.unwrap();
     ground.untouched("abandoned").await;
 }
@@ -71,7 +84,10 @@ async fn a_gateway_that_is_asked_to_end_abandons_what_is_held_and_says_so() {
     let stopping = ground.world.gateway.stop().unwrap();
     assert!(stopping.success(), "{stopping}");
     let words = raw.words().await.unwrap();
-    assert!(words[0].starts_with("E 57P01") && words.last().unwrap() == "closed", "{words:?}");
+    assert!(
+        words[0].starts_with("E 57P01") && words.last().unwrap() == "closed",
+        "{words:?}"
+    );
     ground.world.gateway.restart().await.unwrap();
     assert_eq!(ground.world.state(&number).unwrap(), "abandoned");
     assert!(!ground.ear.heard(CHANGE));
@@ -85,10 +101,16 @@ async fn after_a_crash_what_was_held_is_abandoned_and_what_was_running_is_unknow
     held.send(&query(CHANGE)).await.unwrap();
     let held_number = ground.world.waiting().await.unwrap().number;
     let mut running = ground.raw("alice").await;
-    running.send(&query("delete from t where id = 3 and pg_sleep(5) is not null")).await.unwrap();
+    running
+        .send(&query("delete from t where id = 3 and pg_sleep(5) is not null"))
+        .await
+        .unwrap();
     let number = eventually("the second is held", Duration::from_secs(20), async || {
         let waiting = ground.world.pending().ok()?;
-        waiting.into_iter().map(|waiting| waiting.number).find(|number| *number != held_number)
+        waiting
+            .into_iter()
+            .map(|waiting| waiting.number)
+            .find(|number| *number != held_number)
     });
     let running_number = number.await.unwrap();
     ground.world.approve("bob", &running_number).unwrap();

@@ -28,7 +28,11 @@ async fn startup_packets_are_taken_or_refused_with_a_reason() {
     let (asked, refused) = ("R", "E 08P01");
     for (what, packet, expected) in [
         ("an ordinary one", with(&[]), asked),
-        ("harmless settings", with(&[("DateStyle", "ISO"), ("extra_float_digits", "3")]), asked),
+        (
+            "harmless settings",
+            with(&[("DateStyle", "ISO"), ("extra_float_digits", "3")]),
+            asked,
+        ),
         ("protocol 3.2", startup(V3 + 2, &ME), "v"),
         ("protocol options", with(&[("_pq_.wish", "on")]), "v"),
         ("protocol 2.0", startup(2 << 16, &ME), refused),
@@ -41,12 +45,28 @@ async fn startup_packets_are_taken_or_refused_with_a_reason() {
         ("replication by word", with(&[("replication", "database")]), refused),
         ("another encoding", with(&[("client_encoding", "LATIN1")]), "E 22021"),
         ("no user", startup(V3, &[("database", TARGET)]), "E 3D000"),
-        ("an empty user", startup(V3, &[("user", ""), ("database", TARGET)]), "E 3D000"),
+        (
+            "an empty user",
+            startup(V3, &[("user", ""), ("database", TARGET)]),
+            "E 3D000",
+        ),
         ("no database", startup(V3, &[("user", "carol")]), "E 3D000"),
-        ("a parameter without a value", startup_of(V3, b"user\0carol\0database\0\0"), refused),
-        ("a parameter twice", startup_of(V3, b"user\0a\0user\0b\0database\0shop\0\0"), refused),
+        (
+            "a parameter without a value",
+            startup_of(V3, b"user\0carol\0database\0\0"),
+            refused,
+        ),
+        (
+            "a parameter twice",
+            startup_of(V3, b"user\0a\0user\0b\0database\0shop\0\0"),
+            refused,
+        ),
         ("no end", startup_of(V3, b"user\0carol\0database\0shop"), refused),
-        ("bytes behind the end", startup_of(V3, b"user\0carol\0database\0shop\0\0more"), refused),
+        (
+            "bytes behind the end",
+            startup_of(V3, b"user\0carol\0database\0shop\0\0more"),
+            refused,
+        ),
         ("a negative length", vec![0xff, 0xff, 0xff, 0xff, 0, 3, 0, 0], refused),
         ("a huge length", vec![0x7f, 0xff, 0xff, 0xff, 0, 3, 0, 0], refused),
         ("a length of seven", vec![0, 0, 0, 7, 0, 3, 0], refused),
@@ -77,15 +97,23 @@ async fn encryption_comes_first_and_nothing_is_taken_from_before_it() {
 
     // CVE-2021-3935: what stands in the clear behind the request must not count as said inside TLS.
     let mut stuffed = Raw::plain(gateway).await.unwrap();
-    stuffed.send(&[SSL_REQUEST.to_vec(), with(&[]), query("select 1")].concat()).await.unwrap();
+    stuffed
+        .send(&[SSL_REQUEST.to_vec(), with(&[]), query("select 1")].concat())
+        .await
+        .unwrap();
     assert_eq!(stuffed.byte().await.unwrap(), b'S');
-    assert!(stuffed.negotiate(gateway).await.is_err(), "bytes in the clear were dropped silently");
+    assert!(
+        stuffed.negotiate(gateway).await.is_err(),
+        "bytes in the clear were dropped silently"
+    );
 
     let mut direct = Raw::direct(gateway, &["postgresql"]).await.unwrap();
     direct.send(&with(&[])).await.unwrap();
     direct.sign_in(gateway, "carol").await.unwrap();
     for alpn in [&[][..], &["http/1.1"][..]] {
-        let Ok(mut direct) = Raw::direct(gateway, alpn).await else { continue };
+        let Ok(mut direct) = Raw::direct(gateway, alpn).await else {
+            continue;
+        };
         drop(direct.send(&with(&[])).await);
         assert_eq!(direct.next().await.unwrap(), None, "direct TLS with {alpn:?}");
     }
@@ -95,9 +123,14 @@ async fn encryption_comes_first_and_nothing_is_taken_from_before_it() {
 async fn a_newer_protocol_is_negotiated_down_as_libpq_reads_it() {
     let ground = Ground::start().await;
     let mut raw = Raw::encrypted(&ground.world.gateway).await.unwrap();
-    raw.send(&startup(V3 + 2, &[&ME[..], &[("_pq_.wish", "on")]].concat())).await.unwrap();
+    raw.send(&startup(V3 + 2, &[&ME[..], &[("_pq_.wish", "on")]].concat()))
+        .await
+        .unwrap();
     let told = raw.reply().await.unwrap();
-    assert_eq!((told.tag, &told.body[..]), (b'v', &b"\0\x03\0\0\0\0\0\x01_pq_.wish\0"[..]));
+    assert_eq!(
+        (told.tag, &told.body[..]),
+        (b'v', &b"\0\x03\0\0\0\0\0\x01_pq_.wish\0"[..])
+    );
     raw.sign_in(&ground.world.gateway, "carol").await.unwrap();
     assert_eq!(raw.query("select 1").await.unwrap(), ["C SELECT 1", "Z I"]);
 }
@@ -115,7 +148,9 @@ async fn silent_clients_keep_nobody_out_and_are_dropped() {
     let mut shaken = Raw::plain(gateway).await.unwrap();
     shaken.send(&SSL_REQUEST).await.unwrap();
     silent.push(shaken);
-    let mut raw = tokio::time::timeout(Duration::from_secs(2), ground.raw("carol")).await.expect("a way in");
+    let mut raw = tokio::time::timeout(Duration::from_secs(2), ground.raw("carol"))
+        .await
+        .expect("a way in");
     assert_eq!(raw.query("select 1").await.unwrap(), ["C SELECT 1", "Z I"]);
     for mut raw in silent {
         while raw.byte().await.is_ok() {}
@@ -135,15 +170,30 @@ async fn frames_that_are_none_end_the_session_with_a_reason() {
         ("a length of 2 GB", long(b'Q', i32::MAX as u32)),
         ("a negative length", long(b'Q', u32::MAX)),
         ("a text without its end", frame(b'Q', b"select 'secret'")),
-        ("a text with more behind its end", frame(b'Q', b"select 1\0 delete from secret\0")),
-        ("a Bind that claims more values than it has", frame(b'B', b"\0\0\0\0\xff\xff\0\0\0\x06secret\0\0")),
-        ("a value of negative length", frame(b'B', b"\0\0\0\0\0\x01\xff\xff\xff\xf0\0\0")),
-        ("a long name beyond ASCII", countersign_tests::raw::parse(&"\u{e9}".repeat(40), "select 1")),
+        (
+            "a text with more behind its end",
+            frame(b'Q', b"select 1\0 delete from secret\0"),
+        ),
+        (
+            "a Bind that claims more values than it has",
+            frame(b'B', b"\0\0\0\0\xff\xff\0\0\0\x06secret\0\0"),
+        ),
+        (
+            "a value of negative length",
+            frame(b'B', b"\0\0\0\0\0\x01\xff\xff\xff\xf0\0\0"),
+        ),
+        (
+            "a long name beyond ASCII",
+            countersign_tests::raw::parse(&"\u{e9}".repeat(40), "select 1"),
+        ),
     ] {
         let mut raw = ground.raw("carol").await;
         raw.send(&bytes).await.unwrap();
         let words = raw.words().await.unwrap();
-        assert!(words[0].starts_with("E 08P01") && words[1..] == ["closed"], "{what}: {words:?}");
+        assert!(
+            words[0].starts_with("E 08P01") && words[1..] == ["closed"],
+            "{what}: {words:?}"
+        );
     }
     let mut cut = ground.raw("carol").await;
     cut.send(&query("delete from secret")[..9]).await.unwrap();

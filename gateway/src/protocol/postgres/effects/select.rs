@@ -38,7 +38,12 @@ impl Walk {
         self.with(with_clause.as_ref());
         // A volatile function in the target list runs for the rows that WHERE lets through.
         let outer = self.column_name.take();
-        if let [Node { node: Some(NodeEnum::RangeVar(_)) }] = from_clause.as_slice() {
+        if let [
+            Node {
+                node: Some(NodeEnum::RangeVar(_)),
+            },
+        ] = from_clause.as_slice()
+        {
             self.column_name = column_name(where_clause.as_deref());
         }
         self.children(target_list);

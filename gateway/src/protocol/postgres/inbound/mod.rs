@@ -27,7 +27,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::AsyncRead;
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
 /// A unit larger than this, or of more messages, is judged in parts.
 const UNIT_BYTES_MAX: usize = 16 << 20;
