@@ -64,7 +64,12 @@ impl<C: AsyncRead + Unpin> Inbound<C> {
         if matches!(message, Message::CopyData) {
             copy.take(&frame.body());
         } else {
-            self.shared.conversation().copy_in = false;
+            {
+                let mut conversation = self.shared.conversation();
+                conversation.copy_in = false;
+                // In the extended protocol the end of the copy is told only at the next Sync or Flush.
+                conversation.unsynced.unflushed = conversation.unsynced.any;
+            }
             if let Some(copy) = self.copy.take() {
                 self.copied(copy).await?;
             }
