@@ -75,12 +75,23 @@ impl Gate {
         &self.holds
     }
 
-    /// Says whether the policy denies the operation outright. Nothing is put on record and nobody is asked: for
+    /// Says whether the policy denies the operation outright. Nobody is asked, and only a denial is put on record: for
     /// texts that run nothing yet (Parse without Bind).
-    pub fn preview(&self, request: &AccessRequest, target: &TargetFacts) -> Result<(), Refusal> {
-        match self.evaluate(request, target) {
+    pub async fn preview(
+        &self,
+        request: &AccessRequest,
+        target: &TargetFacts,
+        journal: &SessionJournal,
+    ) -> Result<(), Refusal> {
+        let verdict = self.evaluate(request, target);
+        match &verdict {
             Verdict::Allow { .. } | Verdict::Hold { .. } => Ok(()),
-            Verdict::Deny { rules, reasons } => Err(denied(request, &rules, &reasons)),
+            Verdict::Deny { rules, reasons } => {
+                let digest = request.digest();
+                let happenings = vec![asked(request, digest), judged(digest, &verdict)];
+                journal.append(happenings).await.map_err(|error| error.refusal())?;
+                Err(denied(request, rules, reasons))
+            }
         }
     }
 

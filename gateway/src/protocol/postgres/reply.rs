@@ -84,9 +84,19 @@ pub fn held(out: &mut BytesMut, record: &Approval, url: &str, first: bool) {
     }
     let left = (record.deadline - chrono::Utc::now()).num_seconds().max(0);
     let hint = format!(
-        "Decide at {url} or with: countersign approvals approve {id}. It expires in {left} s; Ctrl-C withdraws it."
+        "Decide at {url} or with: countersign approvals approve {id}. It expires in {}; Ctrl-C withdraws it.",
+        roughly(left)
     );
     notice(out, &message, Some(&detail), Some(&hint));
+}
+
+/// `9 s`, `2 min`, `3 h`: rounded, as a person says it.
+fn roughly(seconds: i64) -> String {
+    match seconds {
+        ..=119 => format!("{seconds} s"),
+        ..=7199 => format!("{} min", (seconds + 30) / 60),
+        _ => format!("{} h", (seconds + 1800) / 3600),
+    }
 }
 
 /// `1 of dba; 2 of security or admins`: each group's strictest demand once.

@@ -246,7 +246,7 @@ impl<C: AsyncRead + Unpin> Inbound<C> {
         }
         for parsed in &draft.parsed {
             let request = self.request(parsed.clone());
-            if let Err(refusal) = self.shared.gate.preview(&request, &self.shared.target) {
+            if let Err(refusal) = self.preview(&request).await {
                 self.refuse(messages, refusal, Some(request.digest())).await?;
                 return Ok(messages.len());
             }
@@ -266,6 +266,11 @@ impl<C: AsyncRead + Unpin> Inbound<C> {
             }
         }
         Ok(covered)
+    }
+
+    async fn preview(&self, request: &AccessRequest) -> Result<(), Refusal> {
+        let shared = &self.shared;
+        shared.gate.preview(request, &shared.target, &shared.journal).await
     }
 
     fn request(&self, mut operation: Operation) -> AccessRequest {
