@@ -240,6 +240,7 @@ async fn is_closed(app: &App, session: SessionId) -> anyhow::Result<bool> {
 /// Marks what dead holders left, in the store and in the journals of their sessions.
 async fn bury_the_dead(app: Arc<App>, stop: CancellationToken) {
     while stop.run_until_cancelled(tokio::time::sleep(BURY_EVERY)).await.is_some() {
+        app.gate.holds().renew_executing().await;
         match app.gate.holds().bury_the_dead().await {
             Ok(buried) => {
                 for approval in buried {

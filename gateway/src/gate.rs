@@ -205,7 +205,7 @@ fn asked(request: &AccessRequest, digest: Digest) -> Happening {
     Happening::Asked {
         operation: digest,
         display: request.operation.display.clone(),
-        size_bytes: request.operation.parts.iter().map(|part| part.bytes.len() as u64).sum(),
+        size_bytes: request.operation.size_bytes(),
         effects: request.operation.effects.clone(),
         place: request.place.clone(),
         in_transaction: request.in_transaction,

@@ -11,7 +11,7 @@ use countersign_infra::domain::approval::{
     Approval, Change, Decision, HeldOperation, Lease, NewApproval, Outcome, Rejected, State, Terms,
 };
 use countersign_infra::domain::id::{ApprovalId, Digest};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -39,6 +39,8 @@ pub struct Holds {
     /// Random: this run of the gateway, and no other, may execute what it holds.
     epoch: u64,
     watched: Mutex<HashMap<ApprovalId, Weak<Notify>>>,
+    /// Operations that are at their servers. Their leases are renewed until their end is on record.
+    executing: Mutex<HashSet<ApprovalId>>,
     /// Wakes the feed's reader when a hold comes.
     opened: Notify,
     newest: Mutex<Instant>,
@@ -69,6 +71,7 @@ impl Holds {
             public_url: public_url.as_str().trim_end_matches('/').to_owned(),
             epoch: u64::from_be_bytes(epoch),
             watched: Mutex::default(),
+            executing: Mutex::default(),
             opened: Notify::new(),
             newest: Mutex::new(Instant::now()),
         }))
@@ -125,7 +128,7 @@ impl Holds {
             protocol: operation.protocol,
             digest,
             display: operation.display.clone(),
-            size_bytes: operation.parts.iter().map(|part| part.bytes.len() as u64).sum(),
+            size_bytes: operation.size_bytes(),
             effects: operation.effects.clone(),
             has_where: operation.has_where,
             unseen_data: operation.unseen_data,
@@ -229,6 +232,7 @@ impl Holds {
     }
 
     async fn settle(&self, id: &ApprovalId, change: Change) {
+        self.executing().remove(id);
         if let Err(error) = self.store.change(id, change, Utc::now()).await {
             tracing::error!(approval = %id, %error, "the end of an executed operation could not be put on record");
         }
@@ -240,7 +244,8 @@ impl Holds {
         let now = Utc::now();
         let mut buried = Vec::new();
         for approval in self.store.overdue(now).await? {
-            if approval.lease.epoch == self.epoch {
+            // A record of this run that nobody here holds any more is as dead as another's.
+            if approval.lease.epoch == self.epoch && self.is_live(&approval.id) {
                 continue;
             }
             match self.store.change(&approval.id, Change::LeaseLost, now).await {
@@ -250,6 +255,28 @@ impl Holds {
             }
         }
         Ok(buried)
+    }
+
+    /// Renews the leases of the operations that are at their servers. To be called every ten seconds.
+    pub async fn renew_executing(&self) {
+        let ids: Vec<ApprovalId> = self.executing().iter().cloned().collect();
+        for id in ids {
+            let renew = Change::Renew {
+                epoch: self.epoch,
+                until: lease_until(),
+            };
+            if let Err(error) = self.store.change(&id, renew, Utc::now()).await {
+                tracing::warn!(approval = %id, %error, "the lease of an executing operation was not renewed");
+            }
+        }
+    }
+
+    fn is_live(&self, id: &ApprovalId) -> bool {
+        self.watched().contains_key(id) || self.executing().contains(id)
+    }
+
+    fn executing(&self) -> MutexGuard<'_, HashSet<ApprovalId>> {
+        self.executing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many operations are held.
@@ -387,7 +414,10 @@ impl Hold {
             epoch: self.holds.epoch,
         };
         match self.holds.store.change(&id, execute, Utc::now()).await {
-            Ok(_) => Ok((id, decision)),
+            Ok(_) => {
+                self.holds.executing().insert(id.clone());
+                Ok((id, decision))
+            }
             Err(ChangeError::Rejected(rejected)) => Err(self.too_late(&rejected).await),
             Err(ChangeError::Store(error)) => Err(Refusal::unready("the approval store", &error).approval(&id)),
         }

@@ -44,7 +44,7 @@ pub async fn postgres(
         } else if let Ok(door) = doors.clone().try_acquire_owned() {
             tracing::warn!(client = %address, "too many connections: one is turned away");
             tasks.spawn(async move {
-                drop(tokio::time::timeout(TURN_AWAY_WAIT_MAX, connection::turn_away(&entry, socket)).await);
+                drop(tokio::time::timeout(TURN_AWAY_WAIT_MAX, connection::turn_away(&app, &entry, socket)).await);
                 drop(door);
             });
         }

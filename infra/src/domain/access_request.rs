@@ -31,6 +31,11 @@ pub struct Part {
     pub bytes: Bytes,
 }
 
+impl Part {
+    /// The tag of a digest over the protocol's own messages, which binds names, formats and limits too.
+    pub const MESSAGES: &str = "messages";
+}
+
 /// What would be done: the exact bytes, what people are shown of them, and what they do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Operation {
@@ -46,6 +51,14 @@ pub struct Operation {
     pub has_where: bool,
     /// "Rows not seen": the operation goes on with data that nobody has seen yet (COPY FROM STDIN).
     pub unseen_data: bool,
+}
+
+impl Operation {
+    /// Size of its texts and values in bytes.
+    pub fn size_bytes(&self) -> u64 {
+        let parts = self.parts.iter().filter(|part| part.tag != Part::MESSAGES);
+        parts.map(|part| part.bytes.len() as u64).sum()
+    }
 }
 
 /// Where and as whom an operation would run. All of it is part of the digest.

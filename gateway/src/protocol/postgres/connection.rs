@@ -98,14 +98,21 @@ pub async fn serve(app: Arc<App>, entry: Arc<Entry>, socket: TcpStream, address:
 }
 
 /// Tells a client that there is no room for it. Bounded by the caller.
-pub async fn turn_away(entry: &Entry, socket: TcpStream) -> io::Result<()> {
-    if let Hello::Startup(startup) = startup::hello(socket, entry).await? {
-        let mut stream = startup.stream;
-        let refusal = Refusal::new(Cause::TooMany, "countersign: too many connections are open")
-            .hint("Try again later; the operator can raise limits.connections_max.");
-        startup::tell(&mut stream, &refusal).await?;
+pub async fn turn_away(app: &App, entry: &Entry, socket: TcpStream) -> io::Result<()> {
+    match startup::hello(socket, entry).await? {
+        Hello::Startup(startup) => no_room(startup.stream).await,
+        Hello::Cancel(key) => {
+            app.cancels.cancel(key).await;
+            Ok(())
+        }
+        Hello::Over(_) => Ok(()),
     }
-    Ok(())
+}
+
+async fn no_room(mut stream: ClientStream) -> io::Result<()> {
+    let refusal = Refusal::new(Cause::TooMany, "countersign: too many connections are open")
+        .hint("Try again later; the operator can raise limits.connections_max.");
+    startup::tell(&mut stream, &refusal).await
 }
 
 enum Opened {

@@ -9,8 +9,11 @@ use bytes::Bytes;
 use countersign_infra::domain::access_request::{Operation, Part, Protocol};
 use countersign_infra::domain::display::{MASKED, escape};
 use countersign_infra::domain::effect::{EffectKind, Effects};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+
+/// Smaller OIDs belong to the server itself (FirstNormalObjectId, access/transam.h).
+const FIRST_FOREIGN_OID: u32 = 16_384;
 
 /// A message of a unit, with the analysis of the text that it carries.
 pub struct Analysed {
@@ -37,6 +40,8 @@ pub struct Draft<T> {
     pub copy_in: bool,
     /// It ends or begins a transaction block, or works on savepoints.
     pub changes_block: bool,
+    /// A portal is bound and not executed in it: when it will run is not known.
+    pub leaves_portal: bool,
     /// It holds nothing but the end of a transaction block, or a return to a savepoint.
     pub ends_block_only: bool,
 }
@@ -60,6 +65,7 @@ pub fn draft<T>(
         unbound: Vec::new(),
         expected: Vec::new(),
         barrier: false,
+        waiting: HashSet::new(),
         facts: Collected {
             ends_block_only: true,
             ..Collected::default()
@@ -79,6 +85,8 @@ struct Drafter<'a, T> {
     expected: Vec<Expected<T>>,
     /// What was taken so far may change what a following Parse or Bind means.
     barrier: bool,
+    /// Portals bound here and not executed here so far.
+    waiting: HashSet<Name>,
     facts: Collected,
 }
 
@@ -106,7 +114,11 @@ impl<T> Drafter<'_, T> {
     /// Takes one message; false when it must be judged later than what was taken.
     fn take(&mut self, analysed: &Analysed) -> bool {
         match &analysed.message {
-            Message::Parse { .. } | Message::Bind { .. } if self.barrier => return false,
+            Message::Parse { .. } | Message::Bind { .. } | Message::Query { .. } | Message::FunctionCall { .. }
+                if self.barrier =>
+            {
+                return false;
+            }
             Message::Query { text } => self.query(text, analysed.analysis.as_ref()),
             Message::Parse { name, text, types } => self.parse(name, text, types, analysed.analysis.as_ref()),
             Message::Bind {
@@ -164,6 +176,7 @@ impl<T> Drafter<'_, T> {
             text: text.clone(),
             analysis: analysis.clone(),
             types: types.to_vec(),
+            foreign_types: types.iter().copied().filter(|oid| *oid >= FIRST_FOREIGN_OID).collect(),
         });
         self.names.statements.insert(name.clone(), Some(prepared.clone()));
         self.unbound.retain(|(other, _)| other != name);
@@ -185,6 +198,7 @@ impl<T> Drafter<'_, T> {
         };
         self.judge_portal(&bound);
         self.names.portals.insert(portal.clone(), Some(bound.clone()));
+        self.waiting.insert(portal.clone());
         self.expected.push(Expected::Bind {
             name: portal.clone(),
             portal: bound,
@@ -195,7 +209,8 @@ impl<T> Drafter<'_, T> {
     fn execute(&mut self, portal: &Name) -> bool {
         let found = self.names.portal(portal);
         let fresh = found.as_ref().is_some_and(|found| found.epoch == self.epoch);
-        if !fresh && self.barrier {
+        // Behind a barrier only the portal that is the barrier itself: others were judged for what stood before.
+        if self.barrier && !found.as_ref().is_some_and(|found| fresh && self.is_barrier(found)) {
             return false;
         }
         let bound = found.unwrap_or_else(|| Portal {
@@ -207,10 +222,16 @@ impl<T> Drafter<'_, T> {
         if !fresh {
             self.judge_portal(&bound);
         }
+        self.waiting.remove(portal);
         let step = self.portal_step(&bound);
         self.names.note(&step);
         self.expected.push(Expected::Execute { step });
         true
+    }
+
+    fn is_barrier(&self, bound: &Portal) -> bool {
+        let mut statements = bound.prepared.analysis.statements.iter();
+        statements.any(|facts| self.resolve(facts).changes_session || changes_block(&facts.role))
     }
 
     fn portal_step(&self, bound: &Portal) -> Step {
@@ -238,6 +259,10 @@ impl<T> Drafter<'_, T> {
             let oid = prepared.types.get(index).copied().unwrap_or(0);
             let hides = u32::try_from(index + 1).is_ok_and(|number| hidden.contains(&number));
             self.subject.value(index, value, oid, hides);
+        }
+        for oid in &prepared.foreign_types {
+            // Reading a value of such a type may run code: a domain's check, a type's own input function.
+            self.subject.effects.add_object(EffectKind::Call, format!("type {oid}"));
         }
         for facts in &prepared.analysis.statements {
             let resolved = self.resolve(facts);
@@ -353,6 +378,7 @@ impl<T> Drafter<'_, T> {
             changes_session: self.facts.changes_session,
             copy_in: self.facts.copy_in,
             changes_block: self.facts.changes_block,
+            leaves_portal: !self.waiting.is_empty(),
             ends_block_only: judged && self.facts.ends_block_only,
         }
     }
@@ -486,6 +512,7 @@ fn unknown_statement() -> Arc<PreparedStatement> {
         text,
         analysis: Arc::new(Analysis::of(vec![facts])),
         types: vec![],
+        foreign_types: vec![],
     })
 }
 
@@ -500,6 +527,7 @@ fn cursor_of(facts: &StatementFacts, text: &Bytes, epoch: u64) -> Portal {
         text: text.clone(),
         analysis,
         types: vec![],
+        foreign_types: vec![],
     });
     Portal {
         prepared,

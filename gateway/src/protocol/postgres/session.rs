@@ -337,7 +337,13 @@ async fn close(shared: &Shared, end: &End) {
                 tracing::error!(session = %shared.header.id, %error, "the end of the session could not be journaled");
             }
         }
-        Err(error) => tracing::error!(session = %shared.header.id, %error, "the recording could not be closed"),
+        Err(error) => {
+            tracing::error!(session = %shared.header.id, %error, "the recording could not be closed");
+            // What was noted is written all the same; the next start closes the recording.
+            if let Err(error) = shared.journal.append(Vec::new()).await {
+                tracing::error!(session = %shared.header.id, %error, "the end of the session could not be journaled");
+            }
+        }
     }
     tracing::info!(session = %shared.header.id, why, "session closed");
 }

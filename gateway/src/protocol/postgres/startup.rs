@@ -29,8 +29,8 @@ const PROTOCOL: i32 = 3 << 16;
 const ALPN: &[u8] = b"postgresql";
 /// First byte of a TLS handshake record.
 const TLS_HANDSHAKE: u8 = 0x16;
-/// A client whose machine is gone is noticed within about a minute and a half, also while its operation is held.
-const KEEPALIVE: socket2::TcpKeepalive = socket2::TcpKeepalive::new()
+/// A peer whose machine is gone is noticed within about a minute and a half, also while its operation is held.
+pub(super) const KEEPALIVE: socket2::TcpKeepalive = socket2::TcpKeepalive::new()
     .with_time(Duration::from_secs(60))
     .with_interval(Duration::from_secs(10))
     .with_retries(3);

@@ -164,6 +164,9 @@ async fn connect(address: &Address) -> Result<UpstreamStream, DialError> {
         .await
         .map_err(DialError::Unreachable)?;
     socket.set_nodelay(true).map_err(DialError::Unreachable)?;
+    socket2::SockRef::from(&socket)
+        .set_tcp_keepalive(&super::startup::KEEPALIVE)
+        .map_err(DialError::Unreachable)?;
     let Some((config, name)) = &address.tls else {
         let loopback = socket.peer_addr().map_err(DialError::Unreachable)?.ip().is_loopback();
         return if loopback {

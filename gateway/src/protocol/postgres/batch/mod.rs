@@ -153,6 +153,14 @@ impl<T> Conversation<T> {
         self.statements.len() + self.portals.len()
     }
 
+    /// Bytes of statements and values that the names keep.
+    pub fn kept_bytes(&self) -> usize {
+        let statements = self.statements.values().map(|prepared| prepared.text.len());
+        let values = self.portals.values().flat_map(|portal| portal.values.iter());
+        let values = values.map(|value| value.bytes.as_ref().map_or(0, Bytes::len));
+        statements.chain(values).sum()
+    }
+
     /// Takes the rows that answered the gateway's own questions.
     pub fn take_own_rows(&mut self) -> Vec<Bytes> {
         std::mem::take(&mut self.own_rows)
@@ -248,8 +256,12 @@ impl<T> Conversation<T> {
         match self.expected.front() {
             Some(Expected::DescribeStatement { name }) if tag == b't' => {
                 if let (Some(types), Some(prepared)) = (described_types(body), self.statements.get_mut(name)) {
-                    let (text, analysis) = (prepared.text.clone(), prepared.analysis.clone());
-                    *prepared = Arc::new(PreparedStatement { text, analysis, types });
+                    *prepared = Arc::new(PreparedStatement {
+                        text: prepared.text.clone(),
+                        analysis: prepared.analysis.clone(),
+                        types,
+                        foreign_types: prepared.foreign_types.clone(),
+                    });
                 }
                 Ok(Disposition::Pass)
             }

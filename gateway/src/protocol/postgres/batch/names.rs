@@ -59,6 +59,8 @@ pub struct PreparedStatement {
     pub analysis: Arc<Analysis>,
     /// Parameter types as the client declared or the server described them; 0 where not known.
     pub types: Vec<u32>,
+    /// Types that the client declared and that are not the server's own.
+    pub foreign_types: Vec<u32>,
 }
 
 /// A bound value: its format (0 text, 1 binary) and bytes; none is NULL.
@@ -115,6 +117,7 @@ pub fn step(role: &Role, text: &Bytes, cursor: impl FnOnce() -> Portal) -> Step 
                     text: text.clone(),
                     analysis,
                     types: vec![],
+                    foreign_types: vec![],
                 }),
             ))
         }

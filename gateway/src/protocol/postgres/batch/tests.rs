@@ -8,6 +8,7 @@ fn prepared(text: &'static str) -> Arc<PreparedStatement> {
         text,
         analysis: Arc::default(),
         types: vec![],
+        foreign_types: vec![],
     })
 }
 

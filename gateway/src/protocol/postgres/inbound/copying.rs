@@ -32,6 +32,9 @@ impl<C: AsyncRead + Unpin> Inbound<C> {
     /// Waits for the server to begin the copy, or to refuse it.
     pub(super) async fn begin_copy(&mut self, digest: Digest) -> Result<(), End> {
         self.flush_owed().await?;
+        if let Some(copy) = self.copy.take() {
+            self.copied(copy).await?;
+        }
         loop {
             let changed = self.shared.changed.notified();
             tokio::pin!(changed);
@@ -46,6 +49,10 @@ impl<C: AsyncRead + Unpin> Inbound<C> {
             }
             tokio::select! {
                 () = &mut changed => {}
+                closed = self.client.closed(READ_AHEAD_BYTES_MAX) => {
+                    drop(closed);
+                    return Err(End::ClientGone);
+                }
                 () = self.shared.server_done.cancelled() => return Err(self.shared.server_end()),
                 () = self.shared.stop.cancelled() => return Err(self.stopped()),
             }
@@ -74,7 +81,7 @@ impl<C: AsyncRead + Unpin> Inbound<C> {
                 self.copied(copy).await?;
             }
         }
-        self.server.pass(&[frame]).await.map_err(lost)
+        self.send(&[frame]).await
     }
 
     pub(super) async fn copied(&self, copy: CopyIn) -> Result<(), End> {

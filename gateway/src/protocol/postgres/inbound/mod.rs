@@ -6,7 +6,7 @@ mod refusing;
 mod waiting;
 
 use crate::gate::{Admission, Admitted, Held, Ticket, refused};
-use crate::protocol::postgres::batch::{Block, Expected, Own, Running};
+use crate::protocol::postgres::batch::{Block, Expected, NAMES_MAX, Own, Running};
 use crate::protocol::postgres::message::Message;
 use crate::protocol::postgres::operation::{Analysed, Draft, draft};
 use crate::protocol::postgres::reply::{self, Severity};
@@ -18,10 +18,10 @@ use crate::refusal::{Cause, Refusal};
 use crate::sessions::LiveState;
 use bytes::{BufMut, Bytes, BytesMut};
 use copying::CopyIn;
-use countersign_infra::domain::access_request::{AccessRequest, Operation, Place};
+use countersign_infra::domain::access_request::{AccessRequest, Operation, Part, Place};
 use countersign_infra::domain::audit::Happening;
 use countersign_infra::domain::effect::EffectKind;
-use countersign_infra::domain::id::Digest;
+use countersign_infra::domain::id::{Digest, DigestBuilder};
 use place::hides_pg_catalog;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,8 +32,13 @@ use tokio::sync::mpsc;
 const UNIT_BYTES_MAX: usize = 16 << 20;
 const UNIT_MESSAGES_MAX: usize = 4096;
 
-/// After so long without a message, what was noted for the journal is written.
+/// How long the last message to a server may take.
+const GOODBYE_MAX: Duration = Duration::from_secs(1);
+/// Statements and values that a session's names may keep, in bytes.
+const KEPT_BYTES_MAX: usize = 64 << 20;
+/// After so long without a message, and then every [`NOTED_FOR_MAX`], what was noted for the journal is written.
 const QUIET_FOR: Duration = Duration::from_millis(500);
+const NOTED_FOR_MAX: Duration = Duration::from_secs(5);
 
 /// What the client may send next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +104,8 @@ impl<C: AsyncRead + Unpin> Inbound<C> {
     pub async fn run(mut self) -> End {
         loop {
             if let Err(end) = self.step().await {
-                drop(self.server.pass(&[Frame::new(b'X', b"")]).await);
+                let goodbye = [Frame::new(b'X', b"")];
+                drop(tokio::time::timeout(GOODBYE_MAX, self.server.pass(&goodbye)).await);
                 return end;
             }
         }
@@ -149,7 +155,7 @@ impl<C: AsyncRead + Unpin> Inbound<C> {
 
     async fn next_frame(&mut self) -> Result<Frame, End> {
         let mut idle = self.shared.limits.idle_max.map(|max| tokio::time::Instant::now() + max);
-        let mut quiet = Some(tokio::time::Instant::now() + QUIET_FOR);
+        let mut quiet = tokio::time::Instant::now() + QUIET_FOR;
         loop {
             // Every arm may be dropped midway: what was read of a frame stays with its reader.
             tokio::select! {
@@ -160,8 +166,8 @@ impl<C: AsyncRead + Unpin> Inbound<C> {
                 },
                 () = self.shared.server_done.cancelled() => return Err(self.shared.server_end()),
                 () = self.shared.stop.cancelled() => return Err(self.stopped()),
-                () = until(quiet) => {
-                    quiet = None;
+                () = tokio::time::sleep_until(quiet) => {
+                    quiet = tokio::time::Instant::now() + NOTED_FOR_MAX;
                     // What the last statement came to does not wait for the next one.
                     self.shared.journal.append(Vec::new()).await.map_err(End::NotJournaled)?;
                 }
@@ -191,16 +197,9 @@ impl<C: AsyncRead + Unpin> Inbound<C> {
     }
 
     async fn unit(&mut self, frames: Vec<(Frame, Message)>) -> Result<(), End> {
-        if self.settle_first || self.needs_names(&frames) {
+        let judged = frames.iter().any(|(_, message)| is_judged(message));
+        if judged && (self.settle_first || self.needs_names()) {
             self.settle().await?;
-        }
-        if self.shared.conversation().is_skipping() {
-            // The server ignores all of it up to the Sync.
-            self.mode = Mode::Discarding { upstream: true };
-            return match frames.into_iter().next_back() {
-                Some((sync, Message::Sync)) => self.end_discarding(true, sync).await,
-                _ => Ok(()),
-            };
         }
         let (frames, messages) = self.analyse(frames).await?;
         let mut done = 0;
@@ -208,10 +207,18 @@ impl<C: AsyncRead + Unpin> Inbound<C> {
             if rest.is_empty() {
                 break;
             }
+            if self.shared.conversation().is_skipping() {
+                return self.skip(rest, rest_frames).await;
+            }
             if let Some(refusal) = self.unreadable(rest) {
                 return self.refuse(rest, refusal, None).await;
             }
-            self.refresh_place().await?;
+            if judged {
+                self.refresh_place().await?;
+            }
+            if self.shared.conversation().is_skipping() {
+                return self.skip(rest, rest_frames).await;
+            }
             let taken = self.part(rest, rest_frames).await?;
             if self.mode != Mode::Normal {
                 return Ok(());
@@ -222,6 +229,17 @@ impl<C: AsyncRead + Unpin> Inbound<C> {
             }
         }
         Ok(())
+    }
+
+    /// The server ignores everything up to the next Sync, and so it is not even sent.
+    async fn skip(&mut self, messages: &[Analysed], frames: &[Frame]) -> Result<(), End> {
+        self.mode = Mode::Discarding { upstream: true };
+        match (messages.last(), frames.last()) {
+            (Some(analysed), Some(sync)) if matches!(analysed.message, Message::Sync) => {
+                self.end_discarding(true, sync.clone()).await
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Judges and forwards the first part of a unit, and says of how many messages it was. After a refusal the mode
@@ -253,7 +271,8 @@ impl<C: AsyncRead + Unpin> Inbound<C> {
         }
         match draft.operation.clone() {
             None => self.pass(draft, frames).await?,
-            Some(operation) => {
+            Some(mut operation) => {
+                operation.parts.push(exact_messages(frames));
                 let request = self.request(operation);
                 let digest = request.digest();
                 match self.admit(request, &draft).await? {
@@ -295,8 +314,15 @@ impl<C: AsyncRead + Unpin> Inbound<C> {
 
     /// Bounds that hold whatever the policy says.
     fn check(&self, draft: &Draft<Ticket>) -> Result<(), Refusal> {
-        let names = self.shared.conversation().names() + draft.expected.len();
-        if names > crate::protocol::postgres::batch::NAMES_MAX + UNIT_MESSAGES_MAX {
+        let (names, bytes) = {
+            let conversation = self.shared.conversation();
+            (conversation.names() + draft.expected.len(), conversation.kept_bytes())
+        };
+        let adds = draft
+            .expected
+            .iter()
+            .any(|entry| matches!(entry, Expected::Parse { .. } | Expected::Bind { .. }));
+        if adds && (names > NAMES_MAX + UNIT_MESSAGES_MAX || bytes > KEPT_BYTES_MAX) {
             return Err(Refusal::new(
                 Cause::Limit,
                 "countersign: too many prepared statements and portals are open",
@@ -310,7 +336,12 @@ impl<C: AsyncRead + Unpin> Inbound<C> {
     async fn pass(&mut self, draft: Draft<Ticket>, frames: &[Frame]) -> Result<(), End> {
         self.shared.recorded().await?;
         self.note_flush(frames, || expect_all(&self.shared, draft.expected));
-        self.server.pass(frames).await.map_err(lost)
+        self.send(frames).await
+    }
+
+    async fn send(&mut self, frames: &[Frame]) -> Result<(), End> {
+        let shared = self.shared.clone();
+        attended(&shared, self.server.pass(frames)).await?.map_err(lost)
     }
 
     /// Sends what was admitted.
@@ -318,8 +349,11 @@ impl<C: AsyncRead + Unpin> Inbound<C> {
         let Admitted {
             permit,
             ticket,
-            request,
+            mut request,
         } = admitted;
+        // Computed anew over what leaves now: if it is not what was admitted, the permit does not cover it.
+        request.operation.parts.pop();
+        request.operation.parts.push(exact_messages(frames));
         self.shared.guard.set_state(LiveState::Running);
         let digest = request.digest();
         let held = ticket.approval.is_some();
@@ -336,7 +370,8 @@ impl<C: AsyncRead + Unpin> Inbound<C> {
             started: Instant::now(),
         }));
         let ended = self.note_flush(frames, || expect_all(&self.shared, expected));
-        match self.server.forward(permit, digest, frames).await {
+        let shared = self.shared.clone();
+        match attended(&shared, self.server.forward(permit, digest, frames)).await? {
             Ok(()) => {}
             Err(ForwardError::Lost(error)) => return Err(lost(error)),
             Err(error @ ForwardError::NotWhatWasAdmitted) => {
@@ -379,7 +414,8 @@ impl<C: AsyncRead + Unpin> Inbound<C> {
     async fn own(&mut self, bytes: &[u8], expected: Vec<Expected<Ticket>>) -> Result<(), End> {
         self.shared.record(Direction::GatewayToUpstream, bytes).await?;
         expect_all(&self.shared, expected);
-        self.server.own(bytes).await.map_err(lost)
+        let shared = self.shared.clone();
+        attended(&shared, self.server.own(bytes)).await?.map_err(lost)
     }
 
     /// Asks the server for the answers that it keeps back until a Sync.
@@ -420,16 +456,10 @@ impl<C: AsyncRead + Unpin> Inbound<C> {
         }
     }
 
-    /// A name that this unit uses may still be changed by what is under way.
-    fn needs_names(&self, frames: &[(Frame, Message)]) -> bool {
-        let uses = |message: &Message| {
-            matches!(
-                message,
-                Message::Bind { .. } | Message::Execute { .. } | Message::Query { .. } | Message::FunctionCall { .. }
-            )
-        };
+    /// What names stand for may still be changed by what is under way.
+    fn needs_names(&self) -> bool {
         let conversation = self.shared.conversation();
-        !conversation.is_settled() && conversation.changes_names() && frames.iter().any(|(_, message)| uses(message))
+        !conversation.is_settled() && conversation.changes_names()
     }
 
     async fn analyse(&self, frames: Vec<(Frame, Message)>) -> Result<(Vec<Frame>, Vec<Analysed>), End> {
@@ -498,4 +528,41 @@ fn kept_locks() -> End {
     End::Refused(
         refusal.hint("After a refusal inside a transaction with savepoints, end the transaction with ROLLBACK."),
     )
+}
+
+/// Messages that are judged; the others run nothing by themselves.
+fn is_judged(message: &Message) -> bool {
+    match message {
+        Message::Query { .. } | Message::Bind { .. } | Message::Execute { .. } | Message::FunctionCall { .. } => true,
+        Message::Parse { .. }
+        | Message::Describe { .. }
+        | Message::Close { .. }
+        | Message::Flush
+        | Message::Sync
+        | Message::CopyData
+        | Message::CopyDone
+        | Message::CopyFail
+        | Message::Terminate => false,
+    }
+}
+
+/// The messages themselves as a part of the operation: names, formats and row limits are bound with it.
+fn exact_messages(frames: &[Frame]) -> Part {
+    let mut digest = DigestBuilder::default();
+    for frame in frames {
+        digest.part("message", frame.bytes());
+    }
+    Part {
+        tag: Part::MESSAGES.to_owned(),
+        bytes: Bytes::copy_from_slice(&digest.finish().0),
+    }
+}
+
+/// Does something with the server for as long as there is one and the session goes on.
+async fn attended<T>(shared: &Shared, work: impl Future<Output = T>) -> Result<T, End> {
+    tokio::select! {
+        done = work => Ok(done),
+        () = shared.server_done.cancelled() => Err(shared.server_end()),
+        () = shared.stop.cancelled() => Err(End::Stopped("the session was ended".to_owned())),
+    }
 }

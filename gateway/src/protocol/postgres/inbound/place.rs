@@ -28,7 +28,7 @@ impl<C: AsyncRead + Unpin> Inbound<C> {
             let conversation = self.shared.conversation();
             (conversation.block, conversation.unsynced.any)
         };
-        if block == Block::Failed {
+        if block == Block::Failed || self.shared.conversation().is_skipping() {
             // Nothing but the end of the block can run, and that changes the place again.
             return Ok(());
         }
@@ -41,7 +41,8 @@ impl<C: AsyncRead + Unpin> Inbound<C> {
         }
         self.place = place;
         self.place_is_stale = false;
-        if block == Block::None {
+        // Inside a pipeline's implicit transaction an error would still change it back.
+        if block == Block::None && !unsynced {
             self.block_changed_session = false;
         }
         Ok(())

@@ -74,7 +74,7 @@ impl<C: AsyncRead + Unpin> Inbound<C> {
         self.mode = Mode::Normal;
         if upstream {
             expect_all(&self.shared, vec![Expected::Sync]);
-            return self.server.pass(&[sync]).await.map_err(lost);
+            return self.send(&[sync]).await;
         }
         let mut out = BytesMut::new();
         let status = self.shared.conversation().block.status();

@@ -31,9 +31,21 @@ impl<C: AsyncRead + Unpin> Inbound<C> {
             Ok(Admission::Admitted(admitted)) => return Ok(Ok(*admitted)),
             Ok(Admission::Held(held)) => held,
         };
-        if let Err(refusal) = self.make_room().await? {
+        if draft.leaves_portal {
+            let refusal = bound_without_execute();
             held.hold.withdraw(&refusal.message).await;
             return Ok(Err(refusal));
+        }
+        match self.make_room().await {
+            Ok(Ok(())) => {}
+            Ok(Err(refusal)) => {
+                held.hold.withdraw(&refusal.message).await;
+                return Ok(Err(refusal));
+            }
+            Err(end) => {
+                held.hold.abandon(&end.to_string()).await;
+                return Err(end);
+            }
         }
         self.shared.guard.set_state(LiveState::Held {
             approval: held.hold.record().id.clone(),
@@ -72,6 +84,12 @@ impl<C: AsyncRead + Unpin> Inbound<C> {
         Ok(Ok(()))
     }
 
+    /// From here on a cancel request goes to the server. False when one came before.
+    fn stops_being_held(&self, cancelled: &CancellationToken) -> bool {
+        self.shared.cancel.release();
+        !cancelled.is_cancelled()
+    }
+
     /// Waits for the decision, for as long as the client, the server and the policy stay as they are.
     pub(super) async fn wait(
         &mut self,
@@ -85,6 +103,9 @@ impl<C: AsyncRead + Unpin> Inbound<C> {
             // Every arm may be dropped midway: what has changed by then is in the store.
             tokio::select! {
                 decided = held.hold.decided() => return match decided {
+                    Ok(()) if !self.stops_being_held(&cancelled) => {
+                        Ok(Err(held.hold.withdraw("cancelled by the client").await))
+                    }
                     Ok(()) => Ok(self.shared.gate.release(*held, &self.shared.target, &self.shared.journal).await),
                     Err(refusal) => Ok(Err(refusal)),
                 },
@@ -133,4 +154,12 @@ impl<C: AsyncRead + Unpin> Inbound<C> {
         );
         drop(self.inserts.try_send(out.freeze()));
     }
+}
+
+fn bound_without_execute() -> Refusal {
+    Refusal::new(
+        Cause::Denied,
+        "countersign: this needs an approval, and its Execute does not come with its Bind",
+    )
+    .hint("Let the driver send Bind and Execute together (no cursor of the driver's own for this statement).")
 }
