@@ -6,6 +6,7 @@
 
 mod expected;
 mod names;
+mod tally;
 
 pub use expected::{Expected, Own, Running};
 pub use names::{BlockChange, Name, NameChange, Portal, PreparedStatement, Step, Value, step};
@@ -14,11 +15,8 @@ use bytes::Bytes;
 use countersign_infra::domain::approval::Outcome;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use tally::{SKIPPED, Tally, error_summary, skipped};
 
-/// Longest text of command tags that an outcome keeps.
-const SUMMARY_BYTES_MAX: usize = 400;
-/// The outcome of what the server did not look at.
-const SKIPPED: &str = "not run: the server skipped it after an error";
 /// Prepared statements and portals that one session may have at a time.
 pub const NAMES_MAX: usize = 10_000;
 
@@ -85,13 +83,6 @@ pub struct Conversation<T> {
     /// The rows that answered the gateway's own questions.
     own_rows: Vec<Bytes>,
     tally: Tally,
-}
-
-#[derive(Debug, Default)]
-struct Tally {
-    tags: String,
-    rows: Option<u64>,
-    error: Option<String>,
 }
 
 impl<T> Default for Conversation<T> {
@@ -188,10 +179,11 @@ impl<T> Conversation<T> {
                 | Expected::Own(_) => return None,
             }
         }
-        let entry = match entry {
-            Expected::End(running) if self.expected.is_empty() => return Some(self.finish(running)),
-            entry => entry,
-        };
+        if self.expected.is_empty()
+            && let Expected::End(running) = entry
+        {
+            return Some(self.finish(running));
+        }
         self.expected.push_back(entry);
         None
     }
@@ -300,7 +292,7 @@ impl<T> Conversation<T> {
         match self.expected.front_mut() {
             Some(Expected::Query { steps }) if tag != b's' => {
                 let step = if tag == b'C' { steps.pop_front() } else { None };
-                self.count(tag, body);
+                self.tally.count(tag, body);
                 self.apply(step.unwrap_or_default());
                 Ok(Disposition::Pass)
             }
@@ -311,7 +303,7 @@ impl<T> Conversation<T> {
                     Step::default()
                 };
                 self.expected.pop_front();
-                self.count(tag, body);
+                self.tally.count(tag, body);
                 self.apply(step);
                 Ok(self.passed())
             }
@@ -320,23 +312,6 @@ impl<T> Conversation<T> {
                 Ok(Disposition::Swallow)
             }
             _ => Err(Unexpected(tag)),
-        }
-    }
-
-    fn count(&mut self, tag: u8, body: &[u8]) {
-        if tag != b'C' {
-            return;
-        }
-        let text = body.split(|byte| *byte == 0).next().unwrap_or_default();
-        let text = String::from_utf8_lossy(text);
-        if self.tally.tags.len() + text.len() < SUMMARY_BYTES_MAX {
-            if !self.tally.tags.is_empty() {
-                self.tally.tags.push_str("; ");
-            }
-            self.tally.tags.push_str(&text);
-        }
-        if let Some(rows) = text.rsplit(' ').next().and_then(|word| word.parse::<u64>().ok()) {
-            self.tally.rows = Some(self.tally.rows.unwrap_or(0).saturating_add(rows));
         }
     }
 
@@ -556,23 +531,8 @@ impl<T> Conversation<T> {
     }
 
     fn finish(&mut self, running: Running<T>) -> (Running<T>, Outcome) {
-        let tally = std::mem::take(&mut self.tally);
-        let outcome = Outcome {
-            ok: tally.error.is_none(),
-            summary: tally.error.unwrap_or(tally.tags),
-            rows: tally.rows,
-            duration_ms: u64::try_from(running.started.elapsed().as_millis()).unwrap_or(u64::MAX),
-        };
+        let outcome = self.tally.outcome(&running);
         (running, outcome)
-    }
-}
-
-fn skipped<T>(running: &Running<T>) -> Outcome {
-    Outcome {
-        ok: false,
-        summary: SKIPPED.to_owned(),
-        rows: None,
-        duration_ms: u64::try_from(running.started.elapsed().as_millis()).unwrap_or(u64::MAX),
     }
 }
 
@@ -584,19 +544,6 @@ fn described_types(body: &[u8]) -> Option<Vec<u32>> {
             .filter_map(|oid| Some(u32::from_be_bytes(oid.try_into().ok()?)))
             .collect(),
     )
-}
-
-/// `SQLSTATE: message` of an ErrorResponse.
-fn error_summary(body: &[u8]) -> String {
-    let field = |code: u8| {
-        let found = body.split(|byte| *byte == 0).find(|field| field.first() == Some(&code));
-        String::from_utf8_lossy(found.and_then(|field| field.get(1..)).unwrap_or_default()).into_owned()
-    };
-    let mut summary = format!("{}: {}", field(b'C'), field(b'M'));
-    if let Some((end, _)) = summary.char_indices().nth(SUMMARY_BYTES_MAX) {
-        summary.truncate(end);
-    }
-    summary
 }
 
 #[cfg(test)]
