@@ -1,5 +1,6 @@
 """pg8000 through the gateway: it binds without Describe and reads columns by itself."""
 
+import io
 import os
 import ssl
 
@@ -31,6 +32,11 @@ c.run("start transaction")
 c.run("delete from g where id = 1")
 c.run("rollback")
 assert c.run("select count(*) from g") == [[20]]
+for n in range(30):
+    c.run("copy g from stdin", stream=io.BytesIO(b"%d\tcopied\n" % (100 + n)))
+    out = io.BytesIO()
+    c.run("copy g to stdout", stream=out)
+    assert out.getvalue().count(b"copied") == n + 1, out.getvalue()
 try:
     c.run("select 1/0")
     raise SystemExit("an error was lost")

@@ -92,10 +92,12 @@ pub fn held(out: &mut BytesMut, record: &Approval, url: &str, first: bool) {
 
 /// `9 s`, `2 min`, `3 h`: rounded, as a person says it.
 fn roughly(seconds: i64) -> String {
-    match seconds {
-        ..=119 => format!("{seconds} s"),
-        ..=7199 => format!("{} min", (seconds + 30) / 60),
-        _ => format!("{} h", (seconds + 1800) / 3600),
+    if seconds < 120 {
+        format!("{seconds} s")
+    } else if seconds < 7200 {
+        format!("{} min", (seconds + 30) / 60)
+    } else {
+        format!("{} h", (seconds + 1800) / 3600)
     }
 }
 

@@ -3,6 +3,7 @@
 mod copying;
 mod place;
 mod refusing;
+mod unit;
 mod waiting;
 
 use crate::gate::{Admission, Admitted, Held, Ticket, refused};
@@ -18,20 +19,23 @@ use crate::refusal::{Cause, Refusal};
 use crate::sessions::LiveState;
 use bytes::{BufMut, Bytes, BytesMut};
 use copying::CopyIn;
-use countersign_infra::domain::access_request::{AccessRequest, Operation, Part, Place};
+use countersign_infra::domain::access_request::{AccessRequest, Operation, Place};
 use countersign_infra::domain::audit::Happening;
 use countersign_infra::domain::effect::EffectKind;
-use countersign_infra::domain::id::{Digest, DigestBuilder};
+use countersign_infra::domain::id::Digest;
 use place::hides_pg_catalog;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::AsyncRead;
 use tokio::sync::mpsc;
+use unit::{begins_copy, exact_messages, is_judged, leaves_portal};
 
 /// A unit larger than this, or of more messages, is judged in parts.
 const UNIT_BYTES_MAX: usize = 16 << 20;
 const UNIT_MESSAGES_MAX: usize = 4096;
 
+/// So soon a driver that does not wait for the answer to its Bind has sent its Execute.
+const EXECUTE_FOLLOWS_WITHIN: Duration = Duration::from_millis(10);
 /// How long the last message to a server may take.
 const GOODBYE_MAX: Duration = Duration::from_secs(1);
 /// Statements and values that a session's names may keep, in bytes.
@@ -58,6 +62,8 @@ pub struct Inbound<C> {
     client: FrameReader<C>,
     server: Sender,
     inserts: mpsc::Sender<Bytes>,
+    /// A frame that was read already and belongs to the unit that is read.
+    ahead: Option<Frame>,
     mode: Mode,
     place: Place,
     /// Something ran that may have changed `place`.
@@ -88,6 +94,7 @@ impl<C: AsyncRead + Unpin> Inbound<C> {
             client,
             server,
             inserts,
+            ahead: None,
             mode: Mode::Normal,
             place,
             place_is_stale: true,
@@ -116,7 +123,10 @@ impl<C: AsyncRead + Unpin> Inbound<C> {
         let mut frames = Vec::new();
         let mut bytes = 0;
         loop {
-            let frame = self.next_frame().await?;
+            let frame = match self.ahead.take() {
+                Some(frame) => frame,
+                None => self.next_frame().await?,
+            };
             self.shared.record(Direction::ClientToGateway, frame.bytes()).await?;
             let message = Message::read(&frame).map_err(End::Malformed)?;
             match (self.mode, &message) {
@@ -146,10 +156,25 @@ impl<C: AsyncRead + Unpin> Inbound<C> {
                 message,
                 Message::Query { .. } | Message::FunctionCall { .. } | Message::Flush | Message::Sync
             );
+            let flush = matches!(message, Message::Flush);
             frames.push((frame, message));
+            if flush && leaves_portal(&frames) && self.more_follows().await? {
+                continue;
+            }
             if ends || bytes > UNIT_BYTES_MAX || frames.len() >= UNIT_MESSAGES_MAX {
                 return self.unit(frames).await;
             }
+        }
+    }
+
+    /// Some drivers send Bind, Flush, Execute at once: they are one unit. Others wait for the answer to their Bind.
+    async fn more_follows(&mut self) -> Result<bool, End> {
+        match tokio::time::timeout(EXECUTE_FOLLOWS_WITHIN, self.next_frame()).await {
+            Ok(frame) => {
+                self.ahead = Some(frame?);
+                Ok(true)
+            }
+            Err(_) => Ok(false),
         }
     }
 
@@ -335,8 +360,15 @@ impl<C: AsyncRead + Unpin> Inbound<C> {
     /// Sends what runs nothing that was not judged before.
     async fn pass(&mut self, draft: Draft<Ticket>, frames: &[Frame]) -> Result<(), End> {
         self.shared.recorded().await?;
+        let copies = draft.expected.iter().any(begins_copy);
         self.note_flush(frames, || expect_all(&self.shared, draft.expected));
-        self.send(frames).await
+        self.send(frames).await?;
+        // Its Bind was admitted before. Whether the server takes a Sync now depends on whether it copies.
+        if copies {
+            self.begin_copy(self.copy_digest).await
+        } else {
+            Ok(())
+        }
     }
 
     async fn send(&mut self, frames: &[Frame]) -> Result<(), End> {
@@ -528,34 +560,6 @@ fn kept_locks() -> End {
     End::Refused(
         refusal.hint("After a refusal inside a transaction with savepoints, end the transaction with ROLLBACK."),
     )
-}
-
-/// Messages that are judged; the others run nothing by themselves.
-fn is_judged(message: &Message) -> bool {
-    match message {
-        Message::Query { .. } | Message::Bind { .. } | Message::Execute { .. } | Message::FunctionCall { .. } => true,
-        Message::Parse { .. }
-        | Message::Describe { .. }
-        | Message::Close { .. }
-        | Message::Flush
-        | Message::Sync
-        | Message::CopyData
-        | Message::CopyDone
-        | Message::CopyFail
-        | Message::Terminate => false,
-    }
-}
-
-/// The messages themselves as a part of the operation: names, formats and row limits are bound with it.
-fn exact_messages(frames: &[Frame]) -> Part {
-    let mut digest = DigestBuilder::default();
-    for frame in frames {
-        digest.part("message", frame.bytes());
-    }
-    Part {
-        tag: Part::MESSAGES.to_owned(),
-        bytes: Bytes::copy_from_slice(&digest.finish().0),
-    }
 }
 
 /// Does something with the server for as long as there is one and the session goes on.
