@@ -24,7 +24,7 @@ pub struct WorldOptions {
     pub script: String,
     /// Names with their groups.
     pub people: Vec<(&'static str, Vec<&'static str>)>,
-    /// More for the gateway; policy, issuers and targets are filled in.
+    /// More for the gateway; policy and issuers are filled in, and the world's target comes before others.
     pub gateway: GatewayOptions,
     /// Taken when it is free.
     pub issuer_port: Option<u16>,
@@ -77,13 +77,15 @@ impl World {
         let mut target = TargetOptions::of(TARGET, &server, &database);
         target.port = options.server_port.unwrap_or(target.port);
         target.ca = target.ca.filter(|_| !options.in_the_clear);
+        let mut targets = vec![target];
+        targets.extend(options.gateway.targets);
         let gateway = Gateway::start(GatewayOptions {
             policy: options.policy,
             issuers: vec![IssuerOptions {
                 url: issuer.url().to_string(),
                 audience: AUDIENCE.to_owned(),
             }],
-            targets: vec![target],
+            targets,
             ..options.gateway
         })
         .await?;
