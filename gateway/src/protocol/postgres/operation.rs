@@ -42,8 +42,8 @@ pub struct Draft<T> {
     pub changes_block: bool,
     /// A portal is bound and not executed in it: when it will run is not known.
     pub leaves_portal: bool,
-    /// It holds nothing but the end of a transaction block, or a return to a savepoint.
-    pub ends_block_only: bool,
+    /// It begins with the end of a transaction block, or with a return to a savepoint: it can run in a failed block.
+    pub ends_block: bool,
 }
 
 /// Drafts the longest run from the start of `messages` that can be judged together.
@@ -66,10 +66,7 @@ pub fn draft<T>(
         expected: Vec::new(),
         barrier: false,
         waiting: HashSet::new(),
-        facts: Collected {
-            ends_block_only: true,
-            ..Collected::default()
-        },
+        facts: Collected::default(),
     };
     let covered = messages.iter().take_while(|analysed| drafter.take(analysed)).count();
     drafter.finish(covered)
@@ -95,7 +92,8 @@ struct Collected {
     changes_session: bool,
     copy_in: bool,
     changes_block: bool,
-    ends_block_only: bool,
+    /// Of the first statement.
+    ends_block: Option<bool>,
 }
 
 /// What is judged, as it grows.
@@ -163,9 +161,6 @@ impl<T> Drafter<'_, T> {
             let step = step(&facts.role, text, cursor);
             self.names.note(&step);
             steps.push_back(step);
-        }
-        if analysis.statements.is_empty() {
-            self.facts.ends_block_only = false;
         }
         self.expected.push(Expected::Query { steps });
     }
@@ -295,7 +290,7 @@ impl<T> Drafter<'_, T> {
             .effects
             .add_object(EffectKind::Call, format!("function {function}"));
         self.facts.changes_session = true;
-        self.facts.ends_block_only = false;
+        self.facts.ends_block.get_or_insert(false);
         self.expected.push(Expected::FunctionCall);
     }
 
@@ -346,10 +341,11 @@ impl<T> Drafter<'_, T> {
         self.facts.copy_in |= copy_in;
         self.facts.changes_session |= facts.changes_session;
         self.facts.changes_block |= changes_block(&facts.role);
-        self.facts.ends_block_only &= matches!(
+        let ends = matches!(
             facts.role,
             Role::Commit { .. } | Role::Rollback { .. } | Role::RollbackToSavepoint
         );
+        self.facts.ends_block.get_or_insert(ends);
     }
 
     fn finish(self, messages: usize) -> Draft<T> {
@@ -379,7 +375,7 @@ impl<T> Drafter<'_, T> {
             copy_in: self.facts.copy_in,
             changes_block: self.facts.changes_block,
             leaves_portal: !self.waiting.is_empty(),
-            ends_block_only: judged && self.facts.ends_block_only,
+            ends_block: self.facts.ends_block.unwrap_or(true),
         }
     }
 }

@@ -221,6 +221,35 @@ fn texts() -> Vec<Row> {
             "E 22021",
         ),
         row(
+            "a Query behind a change of search_path in the same batch",
+            vec![one(&[
+                extended("set search_path = other, pg_catalog", &[]),
+                query("select lower('x')"),
+            ])],
+            DENIED,
+        ),
+        row(
+            "a portal bound before a change of search_path and executed behind it",
+            vec![one(&[
+                parse("a", "select lower('x')"),
+                bind("a", "a", &[]),
+                extended("set search_path = other, pg_catalog", &[]),
+                execute("a", 0),
+                sync(),
+            ])],
+            DENIED,
+        ),
+        row(
+            "a value of a declared type that is not the server's own",
+            vec![one(&[
+                frame(b'P', b"\0select $1\0\0\x01\0\0\x4e\x20"),
+                bind("", "", &["1"]),
+                execute("", 0),
+                sync(),
+            ])],
+            DENIED,
+        ),
+        row(
             "a lock that is not allowed",
             vec![one(&[query("select * from secret for update")])],
             DENIED,
@@ -269,4 +298,30 @@ async fn nothing_that_is_denied_reaches_the_server_whatever_it_hides_behind() {
     }
     assert_eq!(wrong, Vec::<String>::new());
     ground.untouched("after all").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_approval_names_the_search_path_that_is_in_force_when_it_runs() {
+    let ground = Ground::start().await;
+    let mut raw = ground.raw("alice").await;
+    let rolled_back = [
+        extended("set search_path = other", &[]),
+        flush(),
+        extended("select 1/0", &[]),
+        sync(),
+    ];
+    raw.send_all(&rolled_back).await.unwrap();
+    let words = raw.words().await.unwrap().join(", ");
+    assert!(words.contains("E 22012"), "{words}");
+    raw.send(&query("delete from t where id = 7")).await.unwrap();
+    let number = ground.world.waiting().await.unwrap().number;
+    let shown = ground
+        .world
+        .json("bob", &["approvals", "show", &number, "--json"])
+        .unwrap();
+    let path = shown.to_string();
+    assert!(path.contains("$user") && !path.contains("\"other\""), "{path}");
+    ground.world.approve("bob", &number).unwrap();
+    let words = raw.words().await.unwrap().join(", ");
+    assert!(words.contains("C DELETE 1"), "{words}");
 }

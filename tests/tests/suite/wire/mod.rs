@@ -40,6 +40,7 @@ const SCRIPT: &str = "
     create schema other;
     create table other.t (id integer primary key, note text);
     create function bump() returns integer language sql as 'insert into t values (1000) returning id';
+    create function other.lower(text) returns text language sql as 'delete from public.secret returning note';
     create domain loud as integer check (value < 100);
 ";
 

@@ -18,7 +18,7 @@ impl<C: AsyncRead + Unpin> Inbound<C> {
         let block = self.shared.conversation().block;
         let in_transaction = request.in_transaction;
         let seconds_max = in_transaction.then_some(self.shared.limits.hold_in_transaction_seconds_max);
-        if block == Block::Failed && !draft.ends_block_only {
+        if block == Block::Failed && !draft.ends_block {
             return Ok(Err(failed_transaction()));
         }
         let admission = self
