@@ -155,9 +155,10 @@ fn read_client(bytes: &[u8]) {
 }
 
 fn analysed(message: Message) -> Analysed {
-    let text = match &message {
-        Message::Query { text } | Message::Parse { text, .. } => Some(text.clone()),
-        _ => None,
+    let text = if let Message::Query { text } | Message::Parse { text, .. } = &message {
+        Some(text.clone())
+    } else {
+        None
     };
     let limits = Limits {
         statement_bytes_max: 1 << 12,
