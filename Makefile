@@ -4,13 +4,14 @@ CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 DEMO_ARGS := $(if $(AUTO),--auto,)
 
-.PHONY: help demo test figures packages-demo packages-test identity-provider drivers
+.PHONY: help demo test figures fuzz packages-demo packages-test identity-provider drivers
 
 help:
 	@echo "make demo          builds everything and starts a play ground; prints what to type"
 	@echo "make demo AUTO=1   plays the whole story unattended and checks every step"
 	@echo "make test          runs every test"
 	@echo "make figures       measures the memory figures of the README"
+	@echo "make fuzz          feeds malformed bytes to the protocol for a minute"
 
 demo: packages-demo
 	$(CARGO) build --workspace
@@ -21,8 +22,13 @@ test: packages-test identity-provider drivers
 	$(CARGO) test --workspace
 
 figures: packages-demo
-	$(CARGO) build --release --workspace
-	$(TARGET)/release/figures
+	$(CARGO) build --workspace
+	$(TARGET)/debug/figures
+
+# Feeds mutated bytes to everything that reads what strangers send; SECONDS_MAX and SEED choose.
+fuzz: packages-demo
+	$(CARGO) build --workspace
+	$(TARGET)/debug/fuzz $(or $(SECONDS_MAX),60) $(SEED)
 
 packages-demo:
 	@tests/install-packages.sh demo

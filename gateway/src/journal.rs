@@ -1,6 +1,6 @@
 //! One session's journal: its only writer, so that its chain has no fork.
 
-use crate::refusal::{Cause, Refusal};
+use crate::refusal::Refusal;
 use chrono::Utc;
 use countersign_infra::domain::audit::{Chain, Event, Happening};
 use countersign_infra::domain::id::SessionId;
@@ -44,10 +44,7 @@ pub enum NotJournaled {
 impl NotJournaled {
     /// What the client is told when something could not be put on record.
     pub fn refusal(&self) -> Refusal {
-        Refusal {
-            cause: Cause::Unready,
-            ..Refusal::unready("the journal", self)
-        }
+        Refusal::unready("the journal", self)
     }
 }
 
