@@ -8,6 +8,7 @@ use chrono::Utc;
 use countersign_infra::domain::access_request::AccessRequest;
 use countersign_infra::domain::approval::{Decision, Terms};
 use countersign_infra::domain::audit::{Happening, VerdictWord};
+use countersign_infra::domain::display::head;
 use countersign_infra::domain::id::{ApprovalId, Digest};
 use std::sync::Arc;
 
@@ -204,7 +205,8 @@ impl Gate {
 fn asked(request: &AccessRequest, digest: Digest) -> Happening {
     Happening::Asked {
         operation: digest,
-        display: request.operation.display.clone(),
+        display: head(&request.operation.display).to_owned(),
+        display_bytes: request.operation.display.len() as u64,
         size_bytes: request.operation.size_bytes(),
         effects: request.operation.effects.clone(),
         place: request.place.clone(),

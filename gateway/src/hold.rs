@@ -10,6 +10,7 @@ use countersign_infra::domain::access_request::AccessRequest;
 use countersign_infra::domain::approval::{
     Approval, Change, Decision, HeldOperation, Lease, NewApproval, Outcome, Rejected, State, Terms,
 };
+use countersign_infra::domain::display::head;
 use countersign_infra::domain::id::{ApprovalId, Digest};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -108,7 +109,7 @@ impl Holds {
     async fn create(&self, request: &AccessRequest, digest: Digest, terms: Terms) -> Result<Approval, Refusal> {
         for _ in 0..NUMBER_TRIES_MAX {
             let record = self.new_record(request, digest, terms.clone())?;
-            match self.store.open(&record).await {
+            match self.store.open(&record, &[]).await {
                 Ok(()) => return Ok(record),
                 Err(StoreError::Conflict { .. }) => {}
                 Err(error) => return Err(Refusal::unready("the approval store", &error)),
@@ -127,7 +128,8 @@ impl Holds {
         let held = HeldOperation {
             protocol: operation.protocol,
             digest,
-            display: operation.display.clone(),
+            display: head(&operation.display).to_owned(),
+            display_bytes: operation.display.len() as u64,
             size_bytes: operation.size_bytes(),
             effects: operation.effects.clone(),
             has_where: operation.has_where,

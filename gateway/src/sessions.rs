@@ -2,10 +2,11 @@
 
 use chrono::Utc;
 use countersign_infra::domain::Timestamp;
-use countersign_infra::domain::id::{ApprovalId, SessionId};
-use countersign_infra::domain::session::SessionHeader;
+use countersign_infra::domain::id::{ApprovalId, RunId, SessionId};
+use countersign_infra::domain::session::{SessionHeader, SessionNumber};
 use serde::Serialize;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio_util::sync::CancellationToken;
 
@@ -33,9 +34,23 @@ pub struct LiveSession {
 }
 
 /// The sessions of this gateway. Clones share one list.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct SessionRegistry {
+    run: RunId,
+    /// The number of the next session of this run.
+    next: Arc<AtomicU64>,
     entries: Arc<Mutex<HashMap<SessionId, Entry>>>,
+}
+
+/// A new run, without sessions.
+impl Default for SessionRegistry {
+    fn default() -> Self {
+        Self {
+            run: RunId(uuid::Uuid::now_v7()),
+            next: Arc::default(),
+            entries: Arc::default(),
+        }
+    }
 }
 
 struct Entry {
@@ -45,6 +60,14 @@ struct Entry {
 }
 
 impl SessionRegistry {
+    /// Numbers the next session of this run.
+    pub fn next_number(&self) -> SessionNumber {
+        SessionNumber {
+            run: self.run,
+            number: self.next.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+
     /// Lists a session until the guard is dropped. `token` is what `end` cancels.
     pub fn register(&self, header: &SessionHeader, token: CancellationToken) -> SessionGuard {
         let live = LiveSession {
@@ -137,6 +160,7 @@ mod tests {
         SessionHeader {
             id: SessionId(uuid::Uuid::now_v7()),
             gateway: "g1".to_owned(),
+            number: SessionRegistry::default().next_number(),
             protocol: Protocol::Postgres,
             person: Person {
                 key: PersonKey {

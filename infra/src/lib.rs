@@ -10,5 +10,6 @@ pub mod domain;
 pub mod embedded;
 pub mod identity;
 pub mod journal;
+pub mod operations;
 pub mod recordings;
 pub mod telemetry;

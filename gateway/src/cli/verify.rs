@@ -229,8 +229,9 @@ mod tests {
     use crate::record::{Direction, Spool};
     use countersign_infra::domain::access_request::{Client, Protocol};
     use countersign_infra::domain::audit::{Chain, Happening};
+    use countersign_infra::domain::id::RunId;
     use countersign_infra::domain::identity::{Person, PersonKey, PersonKind};
-    use countersign_infra::domain::session::SessionHeader;
+    use countersign_infra::domain::session::{SessionHeader, SessionNumber};
     use countersign_infra::embedded::EmbeddedStore;
     use countersign_infra::journal::Journal;
     use countersign_infra::recordings::disk::DiskRecordings;
@@ -294,6 +295,10 @@ mod tests {
         SessionHeader {
             id: SessionId(uuid::Uuid::now_v7()),
             gateway: "g1".to_owned(),
+            number: SessionNumber {
+                run: RunId(uuid::Uuid::now_v7()),
+                number: 0,
+            },
             protocol: Protocol::Postgres,
             person: Person {
                 key: PersonKey {

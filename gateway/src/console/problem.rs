@@ -122,6 +122,10 @@ impl From<StoreError> for Problem {
             StoreError::Conflict { .. } => {
                 Self::refused("the approval changed in the meantime: look at it again", None)
             }
+            error @ StoreError::Taken { .. } => {
+                tracing::error!(%error, "the journal has another writer");
+                Self::unavailable("the decision could not be journaled; look at the approval before you try again")
+            }
             StoreError::Damaged { id, why } => {
                 tracing::error!(approval = %id, why, "an approval is damaged in the store");
                 Self::damaged(format!(

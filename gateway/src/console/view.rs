@@ -144,7 +144,10 @@ pub struct PlaceShape {
 pub struct HeldOperationShape {
     protocol: String,
     digest: String,
+    /// The beginning of what is shown of it: at most 16 KiB.
     display: String,
+    /// Size of all that is shown of it, in bytes.
+    display_bytes: u64,
     size_bytes: u64,
     effects: BTreeMap<String, Vec<String>>,
     has_where: bool,

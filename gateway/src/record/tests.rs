@@ -2,8 +2,9 @@ use super::session::BUFFER_BYTES_MAX;
 use super::*;
 use bytes::Bytes;
 use countersign_infra::domain::access_request::{Client, Protocol};
+use countersign_infra::domain::id::RunId;
 use countersign_infra::domain::identity::{Person, PersonKey, PersonKind};
-use countersign_infra::domain::session::SessionHeader;
+use countersign_infra::domain::session::{SessionHeader, SessionNumber};
 use countersign_infra::recordings::RecordingStore;
 use countersign_infra::recordings::chain::Manifest;
 use countersign_infra::recordings::disk::DiskRecordings;
@@ -77,6 +78,10 @@ fn header() -> SessionHeader {
     SessionHeader {
         id: SessionId(uuid::Uuid::now_v7()),
         gateway: "gateway-1".to_owned(),
+        number: SessionNumber {
+            run: RunId(uuid::Uuid::now_v7()),
+            number: 0,
+        },
         protocol: Protocol::Postgres,
         person: Person {
             key: PersonKey {

@@ -3,6 +3,7 @@
 use super::{ApprovalStore, StoreError};
 use crate::domain::Timestamp;
 use crate::domain::approval::{Approval, Change, Rejected};
+use crate::domain::audit::Event;
 use crate::domain::id::ApprovalId;
 use async_trait::async_trait;
 use std::time::Duration;
@@ -29,16 +30,22 @@ pub enum ChangeError {
 /// What every approval store can do beside its own calls.
 #[async_trait]
 pub trait ApprovalStoreExt: ApprovalStore {
-    /// Writes a new record, again while it is not known whether it was written. `Conflict`: the number is taken by
-    /// another approval. `Unavailable`: it may still have been written; nobody holds it, and its lease will end.
-    async fn open(&self, approval: &Approval) -> Result<(), StoreError> {
+    /// Writes a new record with the events that tell of it, again while it is not known whether it was written.
+    /// `Conflict`: the number is taken by another approval, and nothing was written. `Unavailable`: it may still have
+    /// been written; nobody holds it, and its lease will end.
+    async fn open(&self, approval: &Approval, events: &[Event]) -> Result<(), StoreError> {
         let mut repeats = Repeats::default();
         loop {
-            match self.create(approval).await {
+            match self.create(approval, events).await {
                 Err(StoreError::Conflict { current }) if *current == *approval => return Ok(()),
                 Err(error @ StoreError::Unavailable { .. }) => repeats.wait_or(error).await?,
                 done @ (Ok(())
-                | Err(StoreError::NotFound(_) | StoreError::Conflict { .. } | StoreError::Damaged { .. })) => {
+                | Err(
+                    StoreError::NotFound(_)
+                    | StoreError::Conflict { .. }
+                    | StoreError::Taken { .. }
+                    | StoreError::Damaged { .. },
+                )) => {
                     return done;
                 }
             }
@@ -50,12 +57,24 @@ pub trait ApprovalStoreExt: ApprovalStore {
         read_again(self, id, &mut Repeats::default()).await
     }
 
-    /// Makes one change of a record and returns the record that has it, at the latest version that was seen.
+    /// Makes one change of a record that no journal event tells of. See [`Self::change_with`].
+    async fn change(&self, id: &ApprovalId, change: Change, now: Timestamp) -> Result<Approval, ChangeError> {
+        self.change_with(id, change, now, &[]).await
+    }
+
+    /// Makes one change of a record, writes the journal events that tell of it in the same transaction, and returns
+    /// the record that has it, at the latest version that was seen. `Rejected`: neither was written.
     ///
     /// Where somebody else was faster, the change is applied to what they made of the record. Where the store does
     /// not say whether it wrote, the record is read again: a change that is in is never made twice. `Unavailable` at
     /// the end: whether it was made is not known. Not cancel safe: a dropped call may have made the change.
-    async fn change(&self, id: &ApprovalId, change: Change, now: Timestamp) -> Result<Approval, ChangeError> {
+    async fn change_with(
+        &self,
+        id: &ApprovalId,
+        change: Change,
+        now: Timestamp,
+        events: &[Event],
+    ) -> Result<Approval, ChangeError> {
         let mut repeats = Repeats::default();
         let mut current = read_again(self, id, &mut repeats).await?;
         // The version that may have been written although the store did not say so.
@@ -68,7 +87,7 @@ pub trait ApprovalStoreExt: ApprovalStore {
                 return Ok(current);
             }
             let next = current.apply(change.clone(), now)?;
-            match self.replace(&next).await {
+            match self.replace(&next, events).await {
                 Ok(()) => return Ok(next),
                 Err(StoreError::Conflict { current: newer }) => {
                     repeats = Repeats::default();
@@ -79,7 +98,9 @@ pub trait ApprovalStoreExt: ApprovalStore {
                     uncertain = Some(next);
                     current = read_again(self, id, &mut repeats).await?;
                 }
-                Err(error @ (StoreError::NotFound(_) | StoreError::Damaged { .. })) => return Err(error.into()),
+                Err(error @ (StoreError::NotFound(_) | StoreError::Taken { .. } | StoreError::Damaged { .. })) => {
+                    return Err(error.into());
+                }
             }
         }
         let source = format!("approval {id} was changed by others {CONFLICTS_MAX} times meanwhile").into();
@@ -97,8 +118,13 @@ async fn read_again<S: ApprovalStore + ?Sized>(
     loop {
         match store.read(id).await {
             Err(error @ StoreError::Unavailable { .. }) => repeats.wait_or(error).await?,
-            done
-            @ (Ok(_) | Err(StoreError::NotFound(_) | StoreError::Conflict { .. } | StoreError::Damaged { .. })) => {
+            done @ (Ok(_)
+            | Err(
+                StoreError::NotFound(_)
+                | StoreError::Conflict { .. }
+                | StoreError::Taken { .. }
+                | StoreError::Damaged { .. },
+            )) => {
                 return done;
             }
         }
@@ -161,7 +187,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = EmbeddedStore::open(directory.path().join("store.db")).unwrap();
         let mut approval = pending(terms(1));
-        store.open(&approval).await.unwrap();
+        store.open(&approval, &[]).await.unwrap();
         for change in before {
             approval = store.change(&approval.id, change.clone(), at(5)).await.unwrap();
         }
@@ -288,7 +314,7 @@ mod tests {
             let store = EmbeddedStore::open(directory.path().join("store.db")).unwrap();
             let flaky = FlakyApprovals::new(store.clone(), Schedule::of(faults));
             let approval = pending(terms(1));
-            flaky.open(&approval).await.unwrap();
+            flaky.open(&approval, &[]).await.unwrap();
             assert_eq!(store.read(&approval.id).await.unwrap(), approval);
         }
     }

@@ -47,19 +47,25 @@ async fn a_second_record_under_one_number_is_a_conflict(store: &Store) {
         deadline: at(7),
         ..first.clone()
     };
-    let Err(StoreError::Conflict { current }) = again(|| store.create(&second)).await else {
+    let Err(StoreError::Conflict { current }) = again(|| store.create(&second, &[])).await else {
         panic!("a second record was written under the number of the first");
     };
     assert_eq!(*current, first);
-    assert!(matches!(store.open(&second).await, Err(StoreError::Conflict { .. })));
-    assert!(store.open(&first).await.is_ok(), "the same record again was refused");
+    assert!(matches!(
+        store.open(&second, &[]).await,
+        Err(StoreError::Conflict { .. })
+    ));
+    assert!(
+        store.open(&first, &[]).await.is_ok(),
+        "the same record again was refused"
+    );
 }
 
 async fn what_is_not_there_is_not_found(store: &Store) {
     let mut absent = example(3, terms(1));
     assert!(matches!(again(|| store.read(&absent.id)).await, Err(StoreError::NotFound(id)) if id == absent.id));
     absent.version = 2;
-    assert!(matches!(again(|| store.replace(&absent)).await, Err(StoreError::NotFound(id)) if id == absent.id));
+    assert!(matches!(again(|| store.replace(&absent, &[])).await, Err(StoreError::NotFound(id)) if id == absent.id));
     let query = ApprovalQuery {
         before: Some(absent.id.clone()),
         ..ApprovalQuery::default()
@@ -94,7 +100,7 @@ async fn a_change_of_an_old_version_is_refused_with_what_is_there(store: &Store)
         },
         Approval { version: 9, ..late },
     ] {
-        let Err(StoreError::Conflict { current }) = again(|| store.replace(&late)).await else {
+        let Err(StoreError::Conflict { current }) = again(|| store.replace(&late, &[])).await else {
             panic!("version {} was written over version 2", late.version);
         };
         assert_eq!(*current, withdrawn);
@@ -110,7 +116,7 @@ async fn a_change_of_an_old_version_is_refused_with_what_is_there(store: &Store)
 async fn the_feed_tells_the_holder_of_each_change_once(store: &Store) {
     let mut approval = example(5, terms(1));
     approval.lease.gateway = "gateway-of-the-feed".to_owned();
-    store.open(&approval).await.unwrap_or_else(|e| panic!("{e}"));
+    store.open(&approval, &[]).await.unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(
         again(|| store.take_feed("gateway-of-the-feed"))
             .await
@@ -295,7 +301,7 @@ fn example(number: u8, terms: Terms) -> Approval {
 
 async fn open(store: &Store, number: u8, terms: Terms) -> Approval {
     let approval = example(number, terms);
-    store.open(&approval).await.unwrap_or_else(|e| panic!("{e}"));
+    store.open(&approval, &[]).await.unwrap_or_else(|e| panic!("{e}"));
     approval
 }
 

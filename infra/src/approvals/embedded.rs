@@ -3,9 +3,12 @@
 use super::{ApprovalQuery, ApprovalStore, StoreError, limit};
 use crate::domain::Timestamp;
 use crate::domain::approval::Approval;
+use crate::domain::audit::Event;
 use crate::domain::id::ApprovalId;
 pub use crate::embedded::EmbeddedStore;
 use crate::embedded::{Trouble, Work, text};
+use crate::journal::JournalError;
+use crate::journal::embedded::Rows;
 use async_trait::async_trait;
 use chrono::NaiveDateTime;
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -17,9 +20,13 @@ const COLUMNS: &str = "id, version, state, lease_until, record";
 
 #[async_trait]
 impl ApprovalStore for EmbeddedStore {
-    async fn create(&self, approval: &Approval) -> Result<(), StoreError> {
-        let row = Stored::of(approval)?;
-        self.write(move |connection| create(connection, &row)).await?
+    async fn create(&self, approval: &Approval, events: &[Event]) -> Result<(), StoreError> {
+        let (row, events) = (Stored::of(approval)?, Rows::of(events)?);
+        self.write(move |connection| match create(connection, &row)? {
+            Ok(()) => tell(connection, &events),
+            error @ Err(_) => Ok(error),
+        })
+        .await?
     }
 
     async fn read(&self, id: &ApprovalId) -> Result<Approval, StoreError> {
@@ -27,11 +34,14 @@ impl ApprovalStore for EmbeddedStore {
         self.read_points(move |connection| read(connection, &id)).await?
     }
 
-    async fn replace(&self, next: &Approval) -> Result<(), StoreError> {
-        let row = Stored::of(next)?;
+    async fn replace(&self, next: &Approval, events: &[Event]) -> Result<(), StoreError> {
+        let (row, events) = (Stored::of(next)?, Rows::of(events)?);
         let gateway = next.lease.gateway.clone();
-        self.write(move |connection| replace(connection, &row, &gateway))
-            .await?
+        self.write(move |connection| match replace(connection, &row, &gateway)? {
+            Ok(()) => tell(connection, &events),
+            error @ Err(_) => Ok(error),
+        })
+        .await?
     }
 
     async fn list(&self, query: &ApprovalQuery) -> Result<Vec<Approval>, StoreError> {
@@ -71,6 +81,19 @@ impl ApprovalStore for EmbeddedStore {
 impl From<Trouble> for StoreError {
     fn from(trouble: Trouble) -> Self {
         Self::Unavailable { source: trouble.into() }
+    }
+}
+
+/// A journal that cannot take the events fails the change that they tell of.
+impl From<JournalError> for StoreError {
+    fn from(error: JournalError) -> Self {
+        match error {
+            JournalError::Taken { session, seq } => Self::Taken { session, seq },
+            JournalError::Unavailable { source } => Self::Unavailable { source },
+            error @ (JournalError::Damaged { .. } | JournalError::BadQuery(_)) => {
+                Self::Unavailable { source: error.into() }
+            }
+        }
     }
 }
 
@@ -147,6 +170,11 @@ fn replace(connection: &Connection, row: &Stored, gateway: &str) -> Work<(), Sto
     let mut tell = connection.prepare_cached("INSERT OR IGNORE INTO feed (gateway, approval) VALUES (?, ?)")?;
     tell.execute(params![gateway, row.id])?;
     Ok(Ok(()))
+}
+
+/// Writes the events of a change in its transaction.
+fn tell(connection: &Connection, events: &Rows) -> Work<(), StoreError> {
+    Ok(events.append(connection)?.map_err(StoreError::from))
 }
 
 /// The condition failed: says what the record is now.

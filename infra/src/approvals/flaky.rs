@@ -4,6 +4,7 @@
 use super::{ApprovalQuery, ApprovalStore, StoreError};
 use crate::domain::Timestamp;
 use crate::domain::approval::Approval;
+use crate::domain::audit::Event;
 use crate::domain::id::ApprovalId;
 use async_trait::async_trait;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -108,16 +109,16 @@ impl<S> FlakyApprovals<S> {
 
 #[async_trait]
 impl<S: ApprovalStore> ApprovalStore for FlakyApprovals<S> {
-    async fn create(&self, approval: &Approval) -> Result<(), StoreError> {
-        self.call(self.store.create(approval)).await
+    async fn create(&self, approval: &Approval, events: &[Event]) -> Result<(), StoreError> {
+        self.call(self.store.create(approval, events)).await
     }
 
     async fn read(&self, id: &ApprovalId) -> Result<Approval, StoreError> {
         self.call(self.store.read(id)).await
     }
 
-    async fn replace(&self, next: &Approval) -> Result<(), StoreError> {
-        self.call(self.store.replace(next)).await
+    async fn replace(&self, next: &Approval, events: &[Event]) -> Result<(), StoreError> {
+        self.call(self.store.replace(next, events)).await
     }
 
     async fn list(&self, query: &ApprovalQuery) -> Result<Vec<Approval>, StoreError> {

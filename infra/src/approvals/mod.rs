@@ -2,7 +2,8 @@
 
 use crate::domain::Timestamp;
 use crate::domain::approval::Approval;
-use crate::domain::id::ApprovalId;
+use crate::domain::audit::Event;
+use crate::domain::id::{ApprovalId, SessionId};
 use async_trait::async_trait;
 
 mod change;
@@ -23,6 +24,10 @@ pub enum StoreError {
     /// The record has changed since it was read; here is what it is now. A new id: there is one already.
     #[error("the approval changed in the meantime")]
     Conflict { current: Box<Approval> },
+    /// The session of the events already has another event of this number: there is another writer. Nothing was
+    /// written.
+    #[error("session {session} already has another event {seq}")]
+    Taken { session: SessionId, seq: u64 },
     /// What is stored is not what was written.
     #[error("approval {id} is damaged in the store: {why}")]
     Damaged { id: ApprovalId, why: String },
@@ -45,20 +50,22 @@ pub struct ApprovalQuery {
     pub limit: usize,
 }
 
-/// A store of approvals. Every implementation passes `approvals::contract`.
+/// A store of approvals, on one engine with the journal. Every implementation passes `approvals::contract`.
 ///
 /// Each change is one conditional write; a call that returns `Ok` is durable.
 #[async_trait]
 pub trait ApprovalStore: Send + Sync + 'static {
-    /// Writes a new record. `Conflict` when the number is taken.
-    async fn create(&self, approval: &Approval) -> Result<(), StoreError>;
+    /// Writes a new record and the journal events that tell of it, all or nothing. `Conflict` when the number is taken.
+    async fn create(&self, approval: &Approval, events: &[Event]) -> Result<(), StoreError>;
 
     /// Reads a record, strongly consistent.
     async fn read(&self, id: &ApprovalId) -> Result<Approval, StoreError>;
 
     /// Writes `next` in place of the record of version `next.version - 1`, and tells the holder's gateway of it
-    /// through the feed, in one transaction.
-    async fn replace(&self, next: &Approval) -> Result<(), StoreError>;
+    /// through the feed. The journal events that tell of the change are written with it: all or nothing, in one
+    /// transaction. Events that are there already, the same in every byte, are accepted, as by
+    /// [`Journal::append`](crate::journal::Journal::append).
+    async fn replace(&self, next: &Approval, events: &[Event]) -> Result<(), StoreError>;
 
     /// Lists, for people: never decides anything.
     async fn list(&self, query: &ApprovalQuery) -> Result<Vec<Approval>, StoreError>;

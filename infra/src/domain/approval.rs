@@ -218,8 +218,10 @@ impl State {
 pub struct HeldOperation {
     pub protocol: Protocol,
     pub digest: Digest,
-    /// Display text: masked and escaped. Never the bytes that run.
+    /// Display text: masked and escaped. Never the bytes that run. Only its [head](crate::domain::display::head).
     pub display: String,
+    /// Size of the whole display text in bytes: more than `display` has when that is only the head.
+    pub display_bytes: u64,
     /// Size of the exact operation in bytes.
     pub size_bytes: u64,
     pub effects: Effects,

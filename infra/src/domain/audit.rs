@@ -23,7 +23,10 @@ pub enum Happening {
     /// Durable before anything of the operation is forwarded.
     Asked {
         operation: Digest,
+        /// The [head](crate::domain::display::head) of the display text.
         display: String,
+        /// Size of the whole display text in bytes.
+        display_bytes: u64,
         size_bytes: u64,
         effects: Effects,
         place: Place,

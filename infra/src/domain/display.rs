@@ -8,6 +8,15 @@ use std::sync::LazyLock;
 /// What stands where a secret stood.
 pub const MASKED: &str = "****";
 
+/// As much of a display text as records and events keep, in bytes. The whole stands in the operation's own object.
+pub const HEAD_BYTES_MAX: usize = 16 << 10;
+
+/// The beginning of a display text: at most [`HEAD_BYTES_MAX`] bytes, cut between characters.
+pub fn head(display: &str) -> &str {
+    let end = display.floor_char_boundary(HEAD_BYTES_MAX);
+    display.get(..end).unwrap_or(display)
+}
+
 /// Shows what would not be seen, or would make the text around it be seen otherwise: control, bidi, zero-width and
 /// other format characters, private and unassigned ones, blanks other than the space, all as `\u{..}`.
 ///

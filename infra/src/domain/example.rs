@@ -4,9 +4,9 @@ use super::Timestamp;
 use super::access_request::{Client, Place, Protocol};
 use super::approval::{Approval, Ballot, Choice, Clause, HeldOperation, Lease, NewApproval, Terms, Via};
 use super::effect::{EffectKind, Effects};
-use super::id::{ApprovalId, Digest, SessionId};
+use super::id::{ApprovalId, Digest, RunId, SessionId};
 use super::identity::{Person, PersonKey, PersonKind};
-use super::session::SessionHeader;
+use super::session::{SessionHeader, SessionNumber};
 use chrono::{DateTime, TimeDelta};
 use uuid::Uuid;
 
@@ -90,6 +90,7 @@ pub fn operation() -> HeldOperation {
         protocol: Protocol::Postgres,
         digest: Digest::of(text.as_bytes()),
         display: text.to_owned(),
+        display_bytes: text.len() as u64,
         size_bytes: text.len() as u64,
         effects: effects(),
         has_where: true,
@@ -138,10 +139,19 @@ pub fn session(number: u128) -> SessionId {
     SessionId(Uuid::from_u128(number))
 }
 
+/// A run of `gateway-1` and one of its sessions.
+pub fn session_number(number: u64) -> SessionNumber {
+    SessionNumber {
+        run: RunId(Uuid::from_u128(77)),
+        number,
+    }
+}
+
 pub fn header(id: SessionId, person: Person) -> SessionHeader {
     SessionHeader {
         id,
         gateway: "gateway-1".to_owned(),
+        number: session_number(0),
         protocol: Protocol::Postgres,
         person,
         client: client(),

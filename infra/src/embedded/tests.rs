@@ -40,7 +40,7 @@ async fn two_programs_on_one_file_agree_on_one_end() {
     let (_directory, path, gateway) = store();
     let bot = EmbeddedStore::open(&path).unwrap();
     let approval = pending(terms(1));
-    gateway.open(&approval).await.unwrap();
+    gateway.open(&approval, &[]).await.unwrap();
     let votes = (0..50).map(|number| {
         let (store, id) = (
             if number % 2 == 0 { gateway.clone() } else { bot.clone() },
@@ -70,7 +70,7 @@ async fn a_call_that_fails_does_not_fail_those_beside_it() {
     let (_directory, _path, store) = store();
     let calls = (0..100).map(|number| {
         let (store, approval) = (store.clone(), numbered(if number % 2 == 0 { 0 } else { number }));
-        tokio::spawn(async move { store.create(&approval).await })
+        tokio::spawn(async move { store.create(&approval, &[]).await })
     });
     let mut made = 0;
     for call in calls.collect::<Vec<_>>() {
@@ -91,7 +91,7 @@ async fn a_file_locked_by_another_program_is_unavailable_within_the_deadline() {
     let started = Instant::now();
     let calls = (0..5).map(|number| {
         let (store, approval) = (store.clone(), numbered(number));
-        tokio::spawn(async move { store.create(&approval).await })
+        tokio::spawn(async move { store.create(&approval, &[]).await })
     });
     for call in calls.collect::<Vec<_>>() {
         let told = call.await.unwrap().unwrap_err().to_string();
@@ -110,7 +110,10 @@ async fn a_file_locked_by_another_program_is_unavailable_within_the_deadline() {
         "a writer held up a reader"
     );
     other.execute_batch("ROLLBACK").unwrap();
-    assert!(store.create(&numbered(0)).await.is_ok(), "the store did not recover");
+    assert!(
+        store.create(&numbered(0), &[]).await.is_ok(),
+        "the store did not recover"
+    );
 }
 
 #[tokio::test]
@@ -251,12 +254,12 @@ async fn a_damaged_approval_decides_nothing_and_hides_no_other() {
     ] {
         let (_directory, path, store) = store();
         let approval = pending(terms(1));
-        store.open(&approval).await.unwrap();
+        store.open(&approval, &[]).await.unwrap();
         tamper(&path, &format!("UPDATE approvals SET {change}"));
         let read = store.read(&approval.id).await;
         assert!(matches!(read, Err(StoreError::Damaged { .. })), "{change}: {read:?}");
         let sound = numbered(1);
-        store.open(&sound).await.unwrap();
+        store.open(&sound, &[]).await.unwrap();
         assert_eq!(
             store.list(&ApprovalQuery::default()).await.unwrap(),
             std::slice::from_ref(&sound),

@@ -250,6 +250,7 @@ pub fn story(id: SessionId, person: &Person, target: &str, display: &str) -> Vec
         Happening::Asked {
             operation,
             display: display.to_owned(),
+            display_bytes: display.len() as u64,
             size_bytes: display.len() as u64,
             effects: effects(),
             place: place(),

@@ -21,11 +21,11 @@ const COLUMNS: &str = "session, seq, at, event, person, subject, email, target, 
 #[async_trait]
 impl Journal for EmbeddedStore {
     async fn append(&self, events: &[Event]) -> Result<(), JournalError> {
-        let rows = events.iter().map(Stored::of).collect::<Result<Vec<_>, _>>()?;
-        if rows.is_empty() {
+        if events.is_empty() {
             return Ok(());
         }
-        self.write(move |connection| append(connection, &rows)).await?
+        let rows = Rows::of(events)?;
+        self.write(move |connection| rows.append(connection)).await?
     }
 
     async fn session(&self, id: SessionId) -> Result<Vec<Event>, JournalError> {
@@ -138,6 +138,20 @@ fn email(what: &Happening) -> Option<&String> {
         header.person.email.as_ref()
     } else {
         None
+    }
+}
+
+/// Events as they are stored.
+pub(crate) struct Rows(Vec<Stored>);
+
+impl Rows {
+    pub fn of(events: &[Event]) -> Result<Self, JournalError> {
+        events.iter().map(Stored::of).collect::<Result<Vec<_>, _>>().map(Self)
+    }
+
+    /// Appends them in the transaction of the caller, who undoes it on an error.
+    pub fn append(&self, connection: &Connection) -> Work<(), JournalError> {
+        append(connection, &self.0)
     }
 }
 

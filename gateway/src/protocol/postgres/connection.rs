@@ -285,6 +285,7 @@ async fn reach(
     let header = SessionHeader {
         id: SessionId(uuid::Uuid::now_v7()),
         gateway: app.config.gateway.name.clone(),
+        number: app.sessions.next_number(),
         protocol: Protocol::Postgres,
         person: person.clone(),
         client: wish.client.clone(),

@@ -185,6 +185,7 @@ mod tests {
             Happening::Asked {
                 operation,
                 display: text(),
+                display_bytes: 1 << 50,
                 size_bytes: 1 << 60,
                 effects: effects(),
                 place: place(),

@@ -10,6 +10,7 @@ fn header(id: SessionId) -> SessionHeader {
     SessionHeader {
         id,
         gateway: "gateway-1".to_owned(),
+        number: crate::domain::example::session_number(0),
         protocol: Protocol::Postgres,
         person: Person {
             key: PersonKey {

@@ -13,9 +13,9 @@ use countersign_infra::domain::access_request::{Client, Place, Protocol};
 use countersign_infra::domain::approval::{Approval, Clause, HeldOperation, Lease, NewApproval, Terms};
 use countersign_infra::domain::audit::{Chain, Event, Happening};
 use countersign_infra::domain::effect::{EffectKind, Effects};
-use countersign_infra::domain::id::{ApprovalId, Digest, SessionId};
+use countersign_infra::domain::id::{ApprovalId, Digest, RunId, SessionId};
 use countersign_infra::domain::identity::{Person, PersonKey, PersonKind};
-use countersign_infra::domain::session::SessionHeader;
+use countersign_infra::domain::session::{SessionHeader, SessionNumber};
 use countersign_infra::identity::oidc::{Issuer as Trusted, Verifier};
 use countersign_infra::journal::{Journal, JournalQuery};
 use countersign_infra::recordings::RecordingStore;
@@ -176,7 +176,7 @@ impl Room {
         let mut new = new_approval(ApprovalId::from_random(number), self.person(requester));
         change(&mut new);
         let approval = Approval::open(new, Utc::now()).unwrap();
-        self.store.open(&approval).await.unwrap();
+        self.store.open(&approval, &[]).await.unwrap();
         approval
     }
 
@@ -222,6 +222,10 @@ fn header(person: Person) -> SessionHeader {
     SessionHeader {
         id: SessionId(uuid::Uuid::now_v7()),
         gateway: "g1".to_owned(),
+        number: SessionNumber {
+            run: RunId(uuid::Uuid::now_v7()),
+            number: 0,
+        },
         protocol: Protocol::Postgres,
         person,
         client: client(),
@@ -258,6 +262,7 @@ fn new_approval(id: ApprovalId, requester: Person) -> NewApproval {
             protocol: Protocol::Postgres,
             digest: Digest::of(b"DELETE FROM orders WHERE id = 7"),
             display: "DELETE FROM orders WHERE id = 7".to_owned(),
+            display_bytes: 31,
             size_bytes: 31,
             effects,
             has_where: true,
