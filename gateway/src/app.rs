@@ -11,18 +11,15 @@ use crate::protocol::postgres::effects::Analyst;
 use crate::protocol::postgres::startup::Entry;
 use crate::record::Spool;
 use crate::sessions::SessionRegistry;
+use crate::stores::Stores;
 use crate::vault::Vault;
 use anyhow::Context;
-use countersign_infra::approvals::ApprovalStore;
 use countersign_infra::domain::access_request::Protocol;
 use countersign_infra::domain::approval::{Approval, State};
 use countersign_infra::domain::audit::{Event, Happening};
 use countersign_infra::domain::id::SessionId;
-use countersign_infra::embedded::EmbeddedStore;
 use countersign_infra::identity::oidc::Verifier;
 use countersign_infra::journal::Journal;
-use countersign_infra::recordings::RecordingStore;
-use countersign_infra::recordings::disk::DiskRecordings;
 use countersign_infra::recordings::key::{PublicKey, SigningKey};
 use std::collections::BTreeMap;
 use std::os::unix::fs::DirBuilderExt;
@@ -76,20 +73,13 @@ impl KnownTarget {
     }
 }
 
-struct Stores {
-    approvals: Arc<dyn ApprovalStore>,
-    journal: Arc<dyn Journal>,
-    recordings: Arc<dyn RecordingStore>,
-    recording_key: PublicKey,
-}
-
 /// Runs the gateway of this configuration until SIGTERM, SIGINT, or a part that cannot go on.
 pub async fn run(config: PathBuf) -> anyhow::Result<()> {
     let config = tokio::task::spawn_blocking(move || Config::load_with_references(&config)).await??;
     countersign_infra::telemetry::start(config.gateway.log_json);
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
-    let (app, stores) = assemble(config, &stop).await?;
+    let (app, stores, recording_key) = assemble(config, &stop).await?;
     let app = Arc::new(app);
     settle_the_past(&app).await?;
 
@@ -114,7 +104,7 @@ pub async fn run(config: PathBuf) -> anyhow::Result<()> {
     };
     let clients = TaskTracker::new();
     let api = console::router(Console::start(
-        console_parts(&app, stores, postgres.local_addr()?),
+        console_parts(&app, stores, recording_key, postgres.local_addr()?),
         &tasks,
     ));
     tracing::info!(postgres = %postgres.local_addr()?, http = %http.local_addr()?, "the gateway is ready");
@@ -142,19 +132,14 @@ pub async fn run(config: PathBuf) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn assemble(config: Config, stop: &CancellationToken) -> anyhow::Result<(App, Stores)> {
+async fn assemble(config: Config, stop: &CancellationToken) -> anyhow::Result<(App, Stores, PublicKey)> {
     let directory = config.gateway.data_dir.clone();
-    let (store, key) = {
+    let key = {
         let directory = directory.clone();
         tokio::task::spawn_blocking(move || open_directory(&directory)).await??
     };
-    let recordings: Arc<dyn RecordingStore> = Arc::new(DiskRecordings::under(&directory));
-    let stores = Stores {
-        approvals: Arc::new(store.clone()),
-        journal: Arc::new(store),
-        recordings,
-        recording_key: key.public().clone(),
-    };
+    let stores = Stores::open(&config).await?;
+    let recording_key = key.public().clone();
     let policy = PolicyHandle::start(config.policy.path.clone(), stop.clone()).context("the policy")?;
     let holds = Holds::new(
         stores.approvals.clone(),
@@ -163,7 +148,11 @@ async fn assemble(config: Config, stop: &CancellationToken) -> anyhow::Result<(A
     )
     .context("the random source")?;
     let spool = Spool::open(
-        &directory.join("spool"),
+        &config
+            .gateway
+            .spool_dir
+            .clone()
+            .unwrap_or_else(|| directory.join("spool")),
         config.limits.spool_bytes_max,
         stores.recordings.clone(),
         Arc::new(key),
@@ -193,18 +182,16 @@ async fn assemble(config: Config, stop: &CancellationToken) -> anyhow::Result<(A
         sessions_stop: CancellationToken::new(),
         config,
     };
-    Ok((app, stores))
+    Ok((app, stores, recording_key))
 }
 
-fn open_directory(directory: &Path) -> anyhow::Result<(EmbeddedStore, SigningKey)> {
+fn open_directory(directory: &Path) -> anyhow::Result<SigningKey> {
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(directory)
         .with_context(|| format!("gateway.data_dir {}", directory.display()))?;
-    let store = EmbeddedStore::open(directory.join("countersign.db")).context("the embedded store")?;
-    let key = SigningKey::load_or_create(&directory.join("keys")).context("the recording key")?;
-    Ok((store, key))
+    SigningKey::load_or_create(&directory.join("keys")).context("the recording key")
 }
 
 /// Closes what an earlier run of the gateway left open.
@@ -275,7 +262,7 @@ async fn journal_the_dead(app: &App, approval: &Approval) {
     }
 }
 
-fn console_parts(app: &App, stores: Stores, listens: std::net::SocketAddr) -> ConsoleParts {
+fn console_parts(app: &App, stores: Stores, recording_key: PublicKey, listens: std::net::SocketAddr) -> ConsoleParts {
     let host = app
         .config
         .http
@@ -294,7 +281,7 @@ fn console_parts(app: &App, stores: Stores, listens: std::net::SocketAddr) -> Co
         approvals: stores.approvals,
         journal: stores.journal,
         recordings: stores.recordings,
-        recording_key: stores.recording_key,
+        recording_key,
         verifier: app.verifier.clone(),
         policy: app.gate.policy().clone(),
         sessions: app.sessions.clone(),

@@ -11,7 +11,6 @@ pub mod console;
 pub mod gate;
 pub mod hold;
 pub mod journal;
-
 pub mod mask;
 pub mod policy;
 pub mod protocol;
@@ -19,4 +18,5 @@ pub mod record;
 pub mod refusal;
 pub mod serve;
 pub mod sessions;
+pub mod stores;
 pub mod vault;

@@ -6,6 +6,7 @@
 )]
 
 pub mod approvals;
+pub mod aws;
 pub mod domain;
 pub mod embedded;
 pub mod identity;

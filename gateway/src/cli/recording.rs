@@ -2,6 +2,7 @@
 
 use super::client::{ClientError, ConnectArgs, GatewayClient};
 use crate::config::{Config, Store};
+use crate::stores::STORE_FILE;
 use anyhow::Context;
 use bytes::Bytes;
 use countersign_infra::domain::audit::{Event, Happening};
@@ -15,8 +16,6 @@ use countersign_infra::recordings::proof::Witness;
 use countersign_infra::recordings::{RecordingError, RecordingStore};
 use std::path::{Path, PathBuf};
 
-/// The file of the embedded store within the data directory.
-const STORE_FILE: &str = "countersign.db";
 /// The directory of the recording's keys within the data directory.
 const KEYS_DIRECTORY: &str = "keys";
 
@@ -70,6 +69,7 @@ impl SourceArgs {
         let config = Config::load(path)?;
         match config.store {
             Store::Embedded {} => Source::disk(&config.gateway.data_dir, self.key.clone()),
+            Store::Aws(_) => anyhow::bail!("this build has no AWS stores"),
         }
     }
 }

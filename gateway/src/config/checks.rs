@@ -2,7 +2,7 @@
 
 use super::load::Problem;
 use super::walk::Places;
-use super::{Config, HttpListener, Issuer, Limits, Target, UpstreamTlsMode};
+use super::{Config, HttpListener, Issuer, Limits, Store, Target, UpstreamTlsMode};
 use countersign_infra::identity::oidc;
 use rustls::pki_types::ServerName;
 use std::collections::HashMap;
@@ -20,6 +20,7 @@ pub(super) fn check(config: &Config, places: &Places) -> Vec<Problem> {
         problems: Vec::new(),
     };
     checks.gateway(config);
+    checks.store(&config.store);
     checks.listeners(config);
     checks.issuers(&config.issuers);
     checks.targets(&config.targets);
@@ -47,6 +48,32 @@ impl Checks<'_> {
         ] {
             if path.as_os_str().is_empty() {
                 self.problem(key, "the path is empty".to_owned());
+            }
+        }
+    }
+
+    fn store(&mut self, store: &Store) {
+        let Store::Aws(aws) = store else { return };
+        if !is_table(&aws.table) {
+            let text = format!(
+                "{:?} is no name of a table: 3 to 255 of a-z, A-Z, 0-9, `_`, `-` and `.`",
+                aws.table
+            );
+            self.problem("store.table", text);
+        }
+        if !is_bucket(&aws.bucket) {
+            let text = format!(
+                "{:?} is no name of a bucket: 3 to 63 of a-z, 0-9, `-` and `.`",
+                aws.bucket
+            );
+            self.problem("store.bucket", text);
+        }
+        for (key, days) in [
+            ("object_lock_days", aws.object_lock_days),
+            ("retention_days", aws.retention_days),
+        ] {
+            if let Some(days) = days {
+                self.bounded(&format!("store.{key}"), u64::from(days), 1..=36_500);
             }
         }
     }
@@ -253,6 +280,23 @@ impl Checks<'_> {
             text,
         });
     }
+}
+
+/// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/HowItWorks.NamingRulesDataTypes.html>
+fn is_table(name: &str) -> bool {
+    (3..=255).contains(&name.len())
+        && name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'))
+}
+
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html>
+fn is_bucket(name: &str) -> bool {
+    let part = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.');
+    (3..=63).contains(&name.len())
+        && name.chars().all(part)
+        && !name.starts_with(['-', '.'])
+        && !name.ends_with(['-', '.'])
 }
 
 fn wrong_name(name: &str) -> Option<&'static str> {

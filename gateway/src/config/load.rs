@@ -1,7 +1,7 @@
 //! Reading `countersign.toml`.
 
 use super::walk::{Places, one_line, walk};
-use super::{Config, Reference, ReferenceError, checks, references};
+use super::{AwsStore, Config, OperationsKey, Reference, ReferenceError, Store, checks, references};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -94,6 +94,16 @@ impl Config {
     fn resolve(&mut self, base: &Path) {
         self.gateway.data_dir = base.join(&self.gateway.data_dir);
         self.policy.path = base.join(&self.policy.path);
+        if let Some(path) = self.gateway.spool_dir.as_mut() {
+            *path = base.join(&path);
+        }
+        if let Store::Aws(AwsStore {
+            operations_key: OperationsKey::File(path),
+            ..
+        }) = &mut self.store
+        {
+            *path = base.join(&path);
+        }
         let listeners = [Some(&mut self.postgres.tls), self.http.tls.as_mut()];
         for tls in listeners.into_iter().flatten() {
             tls.certificate.resolve(base);

@@ -45,6 +45,9 @@ pub struct Gateway {
     pub name: String,
     /// Holds the store, the spool, the recordings and the signing key. Made with mode 0700 when missing.
     pub data_dir: PathBuf,
+    /// Where recordings wait for the store; `data_dir/spool` when not given. Gateways that share this directory on one
+    /// disk complete each other's recordings after a crash.
+    pub spool_dir: Option<PathBuf>,
     /// Logs as JSON instead of text.
     #[serde(default)]
     pub log_json: bool,
@@ -56,6 +59,47 @@ pub struct Gateway {
 pub enum Store {
     /// SQLite and files under `gateway.data_dir`.
     Embedded {},
+    /// DynamoDB and S3. Region, credentials and, where it is not Amazon's, the endpoint (`AWS_ENDPOINT_URL`) come from the
+    /// environment, as for every AWS client.
+    Aws(AwsStore),
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AwsStore {
+    /// The DynamoDB table of approvals, journal and feeds.
+    pub table: String,
+    /// The S3 bucket of recordings and whole operations.
+    pub bucket: String,
+    /// What encrypts whole operations.
+    pub operations_key: OperationsKey,
+    /// The KMS key with which S3 encrypts the objects; without it the bucket's own setting holds.
+    pub sse_kms_key: Option<String>,
+    /// For so many days no object can be deleted or replaced (Object Lock); the bucket must have it switched on.
+    pub object_lock_days: Option<u32>,
+    /// After so many days approvals and events are no longer read and may be deleted; without it they are kept.
+    pub retention_days: Option<u32>,
+}
+
+/// Where the keys that encrypt whole operations come from.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum OperationsKey {
+    /// `kms:` and the id, ARN or alias of a key of the AWS Key Management Service.
+    Kms(String),
+    /// `file:` and a key file that every gateway and bot of this store has, made when missing.
+    File(PathBuf),
+}
+
+impl TryFrom<String> for OperationsKey {
+    type Error = &'static str;
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        match text.split_once(':') {
+            Some(("kms", key)) if !key.is_empty() => Ok(Self::Kms(key.to_owned())),
+            Some(("file", path)) if !path.is_empty() => Ok(Self::File(PathBuf::from(path))),
+            _ => Err("write kms:KEY (an id, ARN or alias) or file:PATH"),
+        }
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]

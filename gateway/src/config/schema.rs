@@ -56,10 +56,20 @@ pub(super) const ROOT: &[Field] = &[
 const GATEWAY: &[Field] = &[
     needed("name", Kind::Text),
     needed("data_dir", Kind::Text),
+    optional("spool_dir", Kind::Text),
     optional("log_json", Kind::Flag),
 ];
 
-const STORE: &[Field] = &[needed("kind", Kind::OneOf(&["embedded"]))];
+/// Which of them belong to which kind is said by the structs.
+const STORE: &[Field] = &[
+    needed("kind", Kind::OneOf(&["embedded", "aws"])),
+    optional("table", Kind::Text),
+    optional("bucket", Kind::Text),
+    optional("operations_key", Kind::Text),
+    optional("sse_kms_key", Kind::Text),
+    optional("object_lock_days", Kind::Number),
+    optional("retention_days", Kind::Number),
+];
 
 const TLS: &[Field] = &[needed("certificate", Kind::Reference), needed("key", Kind::Reference)];
 
@@ -142,6 +152,7 @@ mod tests {
     fn the_table_of_keys_is_that_of_the_structs() {
         check::<config::Config>(ROOT);
         check::<config::Gateway>(GATEWAY);
+        check::<config::AwsStore>(&STORE[1..]);
         check::<config::Tls>(TLS);
         check::<config::PostgresListener>(POSTGRES);
         check::<config::HttpListener>(HTTP);
