@@ -5,7 +5,7 @@ use super::view::ApprovalView;
 use axum::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{StatusCode, header::HeaderName};
 use axum::response::{IntoResponse, Response};
-use countersign_infra::approvals::StoreError;
+use countersign_infra::approvals::{ClockOff, StoreError};
 use countersign_infra::journal::JournalError;
 use countersign_infra::recordings::RecordingError;
 use serde::{Deserialize, Serialize};
@@ -136,6 +136,18 @@ impl From<StoreError> for Problem {
                 tracing::warn!(error = %source, "the approval store is unavailable");
                 Self::unavailable("the approval store does not answer; try again")
             }
+        }
+    }
+}
+
+impl From<ClockOff> for Problem {
+    fn from(error: ClockOff) -> Self {
+        match error {
+            ClockOff::Off { .. } => {
+                tracing::error!(%error, "nothing is decided here until the clock is set");
+                Self::unavailable(error)
+            }
+            ClockOff::Unknown(error) => error.into(),
         }
     }
 }

@@ -105,6 +105,7 @@ impl Room {
                 database: "shop".to_owned(),
             }],
             limits,
+            dead: Arc::new(|| {}),
         };
         Self {
             router: router(Console::start(parts, &TaskTracker::new())),
