@@ -16,6 +16,7 @@ pub mod format;
 pub mod key;
 mod layout;
 pub mod proof;
+pub mod s3;
 
 pub use layout::{DIGEST_BYTES_MAX, DIGESTS_MAX, SESSIONS_MAX};
 
