@@ -174,7 +174,8 @@ impl From<RecordingError> for Problem {
     fn from(error: RecordingError) -> Self {
         match error {
             RecordingError::NotFound(session) => Self::not_found(format!("there is no such recording of {session}")),
-            other @ (RecordingError::Exists(_) | RecordingError::Unavailable { .. }) => {
+            RecordingError::NoDigest(digest) => Self::not_found(format!("there is no digest {digest}")),
+            other @ (RecordingError::Exists(_) | RecordingError::Invalid(_) | RecordingError::Unavailable { .. }) => {
                 tracing::warn!(error = %other, "the recording store is unavailable");
                 Self::unavailable("the recording store does not answer; try again")
             }
