@@ -14,8 +14,10 @@ mod list_sessions;
 mod list_targets;
 mod moment;
 mod problem;
+mod read_operation;
 mod read_recording;
 mod read_session;
+mod readings;
 mod search_audit;
 mod serve;
 mod show_approval;
@@ -31,6 +33,7 @@ pub use list_approvals::ApprovalPage;
 pub use list_sessions::{SessionList, SessionView};
 pub use list_targets::TargetList;
 pub use problem::Problem;
+pub use read_operation::{PartView, WholeView};
 pub use read_recording::RecordingFacts;
 pub use read_session::EventList;
 pub use serve::{ServeLimits, serve};
@@ -48,6 +51,7 @@ use countersign_infra::domain::approval::Approval;
 use countersign_infra::domain::identity::Person;
 use countersign_infra::identity::oidc::Verifier;
 use countersign_infra::journal::Journal;
+use countersign_infra::operations::OperationStore;
 use countersign_infra::recordings::RecordingStore;
 use countersign_infra::recordings::key::PublicKey;
 use std::sync::Arc;
@@ -96,6 +100,7 @@ pub struct ConsoleParts {
     pub approvals: Arc<dyn ApprovalStore>,
     pub journal: Arc<dyn Journal>,
     pub recordings: Arc<dyn RecordingStore>,
+    pub operations: Arc<dyn OperationStore>,
     /// With which this gateway's recordings are checked.
     pub recording_key: PublicKey,
     pub verifier: Arc<Verifier>,
@@ -115,6 +120,8 @@ pub struct Console {
     gateway: String,
     approvals: Arc<dyn ApprovalStore>,
     recordings: Arc<dyn RecordingStore>,
+    operations: Arc<dyn OperationStore>,
+    readings: readings::Readings,
     recording_key: PublicKey,
     reader: Arc<dyn Journal>,
     journal: journal::ApiJournal,
@@ -145,6 +152,8 @@ impl Console {
             dead: parts.dead,
             approvals: parts.approvals,
             recordings: parts.recordings,
+            operations: parts.operations,
+            readings: readings::Readings::default(),
             recording_key: parts.recording_key,
             reader: parts.journal,
             journal,
@@ -200,6 +209,7 @@ fn described() -> OpenApiRouter<Arc<Console>> {
         .routes(routes!(list_targets::list_targets))
         .routes(routes!(list_approvals::list_approvals))
         .routes(routes!(show_approval::show_approval))
+        .routes(routes!(read_operation::read_operation))
         .routes(routes!(signpost::signpost))
         .routes(routes!(vote::vote))
         .routes(routes!(withdraw::withdraw))

@@ -7,6 +7,7 @@ use axum::http::{StatusCode, header::HeaderName};
 use axum::response::{IntoResponse, Response};
 use countersign_infra::approvals::{ClockOff, StoreError};
 use countersign_infra::journal::JournalError;
+use countersign_infra::operations::OperationError;
 use countersign_infra::recordings::RecordingError;
 use serde::{Deserialize, Serialize};
 use std::fmt::Display;
@@ -178,6 +179,22 @@ impl From<RecordingError> for Problem {
             other @ (RecordingError::Exists(_) | RecordingError::Invalid(_) | RecordingError::Unavailable { .. }) => {
                 tracing::warn!(error = %other, "the recording store is unavailable");
                 Self::unavailable("the recording store does not answer; try again")
+            }
+        }
+    }
+}
+
+impl From<OperationError> for Problem {
+    fn from(error: OperationError) -> Self {
+        match error {
+            OperationError::NotFound(digest) => Self::not_found(format!("the whole of operation {digest} is not kept")),
+            error @ OperationError::Damaged { .. } => {
+                tracing::error!(%error, "an operation is damaged in the store");
+                Self::damaged(error)
+            }
+            other @ (OperationError::TooLarge { .. } | OperationError::Unavailable { .. }) => {
+                tracing::warn!(error = %other, "the store of operations is unavailable");
+                Self::unavailable("the store of operations does not answer; try again")
             }
         }
     }

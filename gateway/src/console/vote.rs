@@ -4,6 +4,7 @@ use super::Console;
 use super::caller::{Body, Caller};
 use super::list_approvals::may_see;
 use super::problem::Problem;
+use super::readings::has_read_whole;
 use super::texts::{REASON_CHARS_MAX, approval_id, plain};
 use super::view::{ApprovalShape, ApprovalView};
 use axum::Json;
@@ -43,7 +44,8 @@ pub enum ViaWord {
     Console,
 }
 
-/// Votes on an approval. A vote that does not count is answered 409 with the reason and what stands.
+/// Votes on an approval. Who approves what is longer than its record shows must have read the whole of it first
+/// (`GET .../operation`). A vote that does not count is answered 409 with the reason and what stands.
 #[utoipa::path(
     post, path = "/api/v1/approvals/{id}/votes", request_body = VoteBody,
     params(("id" = String, Path, description = "The approval's number")),
@@ -64,6 +66,9 @@ pub async fn vote(
     let reason = vote.reason.filter(|reason| !reason.trim().is_empty());
     plain("reason", reason.as_deref().unwrap_or_default(), REASON_CHARS_MAX)?;
     let approval = seen_or_noted(&console, &caller, &id, vote.choice.into()).await?;
+    if vote.choice == ChoiceWord::Approve {
+        must_have_read(&console, &caller, &approval, reason.as_deref()).await?;
+    }
     let ballot = Ballot {
         voter: caller.0.clone(),
         choice: vote.choice.into(),
@@ -99,6 +104,36 @@ async fn seen_or_noted(console: &Console, caller: &Caller, id: &str, choice: Cho
         .await
         .map_err(Problem::unavailable)?;
     Err(StoreError::NotFound(approval.id).into())
+}
+
+/// Refuses, and notes, an approval by somebody who could vote and has seen only the head of the operation.
+async fn must_have_read(
+    console: &Console,
+    caller: &Caller,
+    approval: &Approval,
+    reason: Option<&str>,
+) -> Result<(), Problem> {
+    if approval.may_vote(&caller.0).is_err() || has_read_whole(console, caller, approval).await? {
+        return Ok(());
+    }
+    let (id, operation) = (&approval.id, &approval.operation);
+    let why = format!(
+        "the operation is longer than what is shown of it ({} of {} bytes): read the whole of it before you approve, \
+         with `countersign approvals show {id} --whole` or GET /api/v1/approvals/{id}/operation",
+        operation.display.len(),
+        operation.display_bytes,
+    );
+    let decided = Happening::Decided {
+        approval: id.clone(),
+        choice: Choice::Approve.as_str().to_owned(),
+        reason: reason.map(str::to_owned),
+        accepted: false,
+        why: Some("they have not read the whole of it".to_owned()),
+    };
+    let noted = console.journal.note(&caller.0, decided).await;
+    noted.map_err(Problem::unavailable)?;
+    let stands = ApprovalView::new(approval.clone(), &caller.0, Utc::now());
+    Err(Problem::refused(why, Some(stands)))
 }
 
 /// Something that a caller decides about an approval.
