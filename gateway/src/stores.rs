@@ -36,6 +36,13 @@ pub struct Stores {
 impl Stores {
     /// Opens the stores that a configuration names. The embedded store is made when missing; its directory must be there.
     pub async fn open(config: &Config) -> anyhow::Result<Self> {
+        let stores = Self::open_kind(config).await?;
+        #[cfg(feature = "crash-points")]
+        let stores = stores.with_crash_point()?;
+        Ok(stores)
+    }
+
+    async fn open_kind(config: &Config) -> anyhow::Result<Self> {
         let directory = config.gateway.data_dir.clone();
         match &config.store {
             Store::Embedded {} => {
@@ -55,6 +62,23 @@ impl Stores {
             }
             Store::Aws(options) => Self::open_aws(options).await,
         }
+    }
+
+    /// Stores that end this process at the write that `COUNTERSIGN_CRASH_AT` names.
+    #[cfg(feature = "crash-points")]
+    fn with_crash_point(self) -> anyhow::Result<Self> {
+        use countersign_infra::crash::{CrashPoint, Crashing};
+        let Ok(point) = std::env::var("COUNTERSIGN_CRASH_AT") else {
+            return Ok(self);
+        };
+        let point: CrashPoint = point.parse()?;
+        tracing::warn!(%point, "this gateway ends at a write");
+        Ok(Self {
+            approvals: Arc::new(Crashing::new(self.approvals, &point)),
+            journal: Arc::new(Crashing::new(self.journal, &point)),
+            recordings: Arc::new(Crashing::new(self.recordings, &point)),
+            operations: Arc::new(Crashing::new(self.operations, &point)),
+        })
     }
 
     async fn open_aws(options: &AwsStore) -> anyhow::Result<Self> {

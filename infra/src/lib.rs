@@ -7,6 +7,8 @@
 
 pub mod approvals;
 pub mod aws;
+#[cfg(any(test, feature = "contract"))]
+pub mod crash;
 pub mod domain;
 pub mod dynamodb;
 pub mod embedded;

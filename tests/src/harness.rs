@@ -163,6 +163,17 @@ impl Gateway {
         self.wait_until_ready().await
     }
 
+    /// Starts it again with other variables in its environment.
+    pub async fn restart_with(&mut self, environment: Vec<(String, OsString)>) -> Result<()> {
+        self.environment = environment;
+        self.restart().await
+    }
+
+    /// Whether its process has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.process.as_mut().is_none_or(|process| process.ended().is_some())
+    }
+
     /// Ends it as a power cut would.
     pub fn kill9(&mut self) -> Result<()> {
         self.process.as_mut().context("the gateway is not running")?.kill9()

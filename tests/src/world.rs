@@ -5,6 +5,7 @@ use crate::issuer::{Claims, Issuer};
 use crate::ports::{free_port, preferred_port};
 use crate::postgres::{Database, Postgres};
 use anyhow::Result;
+use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -120,6 +121,11 @@ impl World {
         let gateway = Gateway::start(options).await?;
         gateway.knows_all_of(&self.gateway);
         Ok(gateway)
+    }
+
+    /// The environment that its gateway was started with.
+    pub fn environment(&self) -> Vec<(String, OsString)> {
+        self.started.environment.clone()
     }
 
     /// Signs a token for one more person and names it for `Gateway::psql` and the like.

@@ -5,6 +5,7 @@ mod api;
 mod bad_input;
 mod cloud;
 mod configuration;
+mod crashes;
 mod identity;
 mod invariants;
 mod malformed;
