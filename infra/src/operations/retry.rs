@@ -101,3 +101,61 @@ fn random_below(bound: Duration) -> Duration {
         Err(_) => bound,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aws_sdk_kms::operation::decrypt::DecryptError;
+    use aws_sdk_s3::config::http::HttpResponse;
+    use aws_sdk_s3::error::ErrorMetadata;
+    use aws_sdk_s3::primitives::SdkBody;
+    use std::cell::Cell;
+
+    type Said = SdkError<DecryptError, HttpResponse>;
+
+    fn said(status: u16, code: &str) -> Said {
+        let metadata = ErrorMetadata::builder().code(code).build();
+        let response = HttpResponse::new(status.try_into().unwrap(), SdkBody::empty());
+        SdkError::service_error(DecryptError::generic(metadata), response)
+    }
+
+    fn timed_out() -> Said {
+        SdkError::timeout_error("late")
+    }
+
+    /// How often a call is made that fails twice with that error.
+    async fn calls(error: fn() -> Said) -> usize {
+        let calls = Cell::new(0);
+        let call = async || {
+            calls.set(calls.get() + 1);
+            if calls.get() < 3 { Err(error()) } else { Ok(()) }
+        };
+        drop(patiently(Duration::from_secs(10), call).await);
+        calls.get()
+    }
+
+    #[tokio::test]
+    async fn what_may_pass_is_tried_again_and_what_is_for_good_is_not() {
+        assert_eq!(calls(|| said(400, "ThrottlingException")).await, 3);
+        assert_eq!(calls(|| said(503, "SlowDown")).await, 3);
+        assert_eq!(calls(|| said(500, "KMSInternalException")).await, 3);
+        assert_eq!(calls(|| said(429, "")).await, 3);
+        assert_eq!(calls(timed_out).await, 3);
+        assert_eq!(calls(|| said(400, "InvalidCiphertextException")).await, 1);
+        assert_eq!(calls(|| said(400, "DisabledException")).await, 1);
+        assert_eq!(calls(|| said(403, "AccessDenied")).await, 1);
+        assert_eq!(calls(|| SdkError::construction_failure("no bucket")).await, 1);
+    }
+
+    #[tokio::test]
+    async fn a_service_that_only_fails_or_never_answers_is_given_up_in_time() {
+        let limit = Duration::from_millis(300);
+        let started = Instant::now();
+        let failed = patiently(limit, async || Err::<(), _>(said(503, "SlowDown"))).await;
+        let words = failed.unwrap_err().into_source().to_string();
+        assert!(words.contains("SlowDown"), "{words}");
+        let silent = patiently(limit, std::future::pending::<Result<(), Said>>).await;
+        assert!(matches!(silent, Err(Failure::TimedOut)));
+        assert!(started.elapsed() < Duration::from_secs(5));
+    }
+}

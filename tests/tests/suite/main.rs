@@ -11,4 +11,5 @@ mod malformed;
 mod recording;
 mod story;
 mod tidy;
+mod whole;
 mod wire;
