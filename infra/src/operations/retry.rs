@@ -24,15 +24,23 @@ const THROTTLED: [&str; 5] = [
 #[derive(Debug)]
 pub enum Failure<E> {
     /// What the service said last.
-    Said(SdkError<E, HttpResponse>),
+    Said(Box<SdkError<E, HttpResponse>>),
     /// It said nothing in time.
     TimedOut,
 }
 
 impl<E: std::error::Error + Send + Sync + 'static> Failure<E> {
+    /// What the service itself said last.
+    pub fn service_error(&self) -> Option<&E> {
+        match self {
+            Self::Said(error) => error.as_service_error(),
+            Self::TimedOut => None,
+        }
+    }
+
     pub fn into_source(self) -> Box<dyn std::error::Error + Send + Sync> {
         match self {
-            Self::Said(error) => Box::new(Worded::of(&error)),
+            Self::Said(error) => Box::new(Worded::of(&*error)),
             Self::TimedOut => "it did not answer in time".into(),
         }
     }
@@ -67,8 +75,8 @@ where
     while let Ok(result) = tokio::time::timeout_at(deadline, call()).await {
         match result {
             Ok(value) => return Ok(value),
-            Err(error) if !may_pass(&error) => return Err(Failure::Said(error)),
-            Err(error) => last = Failure::Said(error),
+            Err(error) if !may_pass(&error) => return Err(Failure::Said(Box::new(error))),
+            Err(error) => last = Failure::Said(Box::new(error)),
         }
         let pause = random_below(pause_max);
         if Instant::now() + pause >= deadline {

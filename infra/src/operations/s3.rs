@@ -7,7 +7,7 @@
 
 use super::envelope::ENVELOPE_BYTES_MAX;
 use super::keys::KeySource;
-use super::retry::{Failure, patiently};
+use super::retry::patiently;
 use super::sealing::Sealing;
 use super::{OperationError, OperationStore, WholeOperation};
 use crate::domain::id::Digest;
@@ -15,6 +15,7 @@ use async_trait::async_trait;
 use aws_config::timeout::TimeoutConfig;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::Builder;
+use aws_sdk_s3::operation::get_object::GetObjectError;
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
 use aws_sdk_s3::types::{ChecksumMode, ObjectLockMode, ServerSideEncryption};
 use base64::Engine;
@@ -101,11 +102,12 @@ impl OperationStore for S3Operations {
                 .checksum_mode(ChecksumMode::Enabled)
                 .send()
         };
-        let found = patiently(WAIT_MAX, call).await.map_err(|failure| match failure {
-            Failure::Said(error) if error.as_service_error().is_some_and(|error| error.is_no_such_key()) => {
-                OperationError::NotFound(digest)
+        let found = patiently(WAIT_MAX, call).await.map_err(|failure| {
+            let absent = failure.service_error().is_some_and(GetObjectError::is_no_such_key);
+            match absent {
+                true => OperationError::NotFound(digest),
+                false => unavailable(failure.into_source()),
             }
-            failure => unavailable(failure.into_source()),
         })?;
         let longer = Duration::from_secs(ENVELOPE_BYTES_MAX as u64 / BYTES_PER_SECOND_MIN);
         let body = tokio::time::timeout(WAIT_MAX + longer, collect(found.body)).await;
