@@ -6,7 +6,7 @@ use crate::policy::{PolicyHandle, Question, TargetFacts, Verdict};
 use crate::refusal::{Cause, Refusal};
 use chrono::Utc;
 use countersign_infra::domain::access_request::AccessRequest;
-use countersign_infra::domain::approval::{Decision, Terms};
+use countersign_infra::domain::approval::Terms;
 use countersign_infra::domain::audit::{Happening, VerdictWord};
 use countersign_infra::domain::display::head;
 use countersign_infra::domain::id::{ApprovalId, Digest};
@@ -145,19 +145,7 @@ impl Gate {
     ) -> Result<Hold, Refusal> {
         terms.expires_seconds = terms.expires_seconds.min(seconds_max.unwrap_or(u64::MAX));
         self.keep(request, digest).await?;
-        let hold = self.holds.open(request, digest, terms).await?;
-        let record = hold.record();
-        let held = Happening::Held {
-            operation: digest,
-            approval: record.id.clone(),
-            terms: record.terms.clone(),
-            deadline: record.deadline,
-        };
-        if let Err(error) = journal.append(vec![held]).await {
-            hold.abandon("the journal is not available").await;
-            return Err(error.refusal());
-        }
-        Ok(hold)
+        self.holds.open(request, digest, terms, journal).await
     }
 
     /// Keeps the whole of an operation before there is a record of which people see only the head. A call that is
@@ -202,11 +190,7 @@ impl Gate {
             return Err(held.hold.revoke(&why).await);
         }
         let digest = held.request.digest();
-        let (id, decision) = held.hold.execute(digest).await?;
-        if let Err(error) = journal.append(vec![executing(digest, &id, &decision)]).await {
-            self.holds.not_sent(&id, "the journal is not available").await;
-            return Err(error.refusal().approval(&id));
-        }
+        let id = held.hold.execute(digest, journal).await?;
         Ok(Admitted {
             permit: Permit { digest },
             ticket: Ticket {
@@ -249,16 +233,6 @@ fn judged(operation: Digest, verdict: &Verdict) -> Happening {
         verdict,
         rules,
         reasons,
-    }
-}
-
-fn executing(operation: Digest, approval: &ApprovalId, decision: &Decision) -> Happening {
-    let approvers = decision.approvers.iter().map(|person| person.name.clone()).collect();
-    Happening::Executing {
-        operation,
-        approval: approval.clone(),
-        votes: decision.votes_head,
-        approvers,
     }
 }
 

@@ -46,7 +46,8 @@ use crate::policy::{GatewayAction, PolicyHandle};
 use crate::sessions::SessionRegistry;
 use axum::extract::DefaultBodyLimit;
 use chrono::Utc;
-use countersign_infra::approvals::ApprovalStore;
+use countersign_infra::approvals::{ApprovalStore, StoreClock};
+use countersign_infra::domain::approval::Approval;
 use countersign_infra::domain::identity::Person;
 use countersign_infra::identity::oidc::Verifier;
 use countersign_infra::journal::Journal;
@@ -107,7 +108,12 @@ pub struct ConsoleParts {
     pub sessions: SessionRegistry,
     pub targets: Vec<TargetEntry>,
     pub limits: ApiLimits,
+    /// Told when an approval is seen whose holder has let its lease end.
+    pub dead: DeadHolders,
 }
+
+/// Tells whoever looks for dead holders that there is one.
+pub type DeadHolders = Arc<dyn Fn() + Send + Sync>;
 
 /// The API's state, shared by all requests.
 pub struct Console {
@@ -126,15 +132,24 @@ pub struct Console {
     limits: ApiLimits,
     requests: tokio::sync::Semaphore,
     readiness: health::Readiness,
+    clock: StoreClock,
+    dead: DeadHolders,
     tasks: TaskTracker,
 }
 
 impl Console {
     /// Makes the API's state and starts its journal writer on `tasks`. The writer ends when the state is dropped.
     pub fn start(parts: ConsoleParts, tasks: &TaskTracker) -> Arc<Self> {
-        let journal = journal::ApiJournal::start(parts.journal.clone(), parts.gateway.clone(), tasks);
+        let journal = journal::ApiJournal::start(
+            parts.journal.clone(),
+            parts.approvals.clone(),
+            parts.gateway.clone(),
+            tasks,
+        );
         Arc::new(Self {
             gateway: parts.gateway,
+            clock: StoreClock::new(parts.approvals.clone()),
+            dead: parts.dead,
             approvals: parts.approvals,
             recordings: parts.recordings,
             operations: parts.operations,
@@ -151,6 +166,15 @@ impl Console {
             readiness: health::Readiness::default(),
             tasks: tasks.clone(),
         })
+    }
+
+    /// Shows an approval to a caller; one whose holder is gone is told on.
+    fn view(&self, approval: Approval, reader: &Person) -> ApprovalView {
+        let now = Utc::now();
+        if !approval.state.is_terminal() && approval.lease.until < now {
+            (self.dead)();
+        }
+        ApprovalView::new(approval, reader, now)
     }
 
     fn allows(&self, person: &Person, action: GatewayAction) -> bool {

@@ -10,7 +10,7 @@ use super::view::{ApprovalShape, ApprovalView};
 use axum::Json;
 use axum::extract::{Path, State};
 use chrono::Utc;
-use countersign_infra::approvals::{ApprovalStoreExt, ChangeError, StoreError};
+use countersign_infra::approvals::{ChangeError, StoreError};
 use countersign_infra::domain::approval::{Approval, Ballot, Change, Choice, Via};
 use countersign_infra::domain::audit::Happening;
 use countersign_infra::domain::id::ApprovalId;
@@ -159,23 +159,26 @@ impl Decision {
     }
 
     async fn change_and_note(self, console: &Console, caller: &Caller) -> Result<ApprovalView, Problem> {
+        // The time of a decision stands in a record that other machines judge.
+        console.clock.check().await.map_err(Problem::from)?;
         let now = Utc::now();
-        let result = console.approvals.change(&self.approval, self.change, now).await;
-        let decided = Happening::Decided {
+        let decided = |why: Option<String>| Happening::Decided {
             approval: self.approval.clone(),
             choice: self.word.to_owned(),
-            reason: self.reason,
-            accepted: result.is_ok(),
-            why: result.as_ref().err().map(ToString::to_string),
+            reason: self.reason.clone(),
+            accepted: why.is_none(),
+            why,
         };
-        let noted = console.journal.note(&caller.0, decided).await;
+        let journal = &console.journal;
+        let result = journal
+            .decide(&caller.0, decided(None), &self.approval, self.change, now)
+            .await;
         let view = |approval| ApprovalView::new(approval, &caller.0, now);
         match result {
-            Ok(approval) => {
-                noted.map_err(|error| Problem::unavailable(format!("it is decided, but {error}")))?;
-                Ok(view(approval))
-            }
+            Ok(approval) => Ok(view(approval)),
             Err(ChangeError::Rejected(why)) => {
+                let noted = journal.note(&caller.0, decided(Some(why.to_string()))).await;
+                noted.map_err(Problem::unavailable)?;
                 let stands = console.approvals.read(&self.approval).await.ok().map(view);
                 Err(Problem::refused(why, stands))
             }

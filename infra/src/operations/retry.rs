@@ -11,13 +11,17 @@ use tokio::time::Instant;
 const PAUSE_FIRST: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
-/// Names under which services say "slower", whatever the status.
-const THROTTLED: [&str; 5] = [
+/// Names under which S3 and KMS ask for patience, or say that bytes were damaged on the way, whatever the status.
+const PASSING: [&str; 9] = [
+    "SlowDown",
     "Throttling",
     "ThrottlingException",
+    "KMS.ThrottlingException",
     "RequestLimitExceeded",
-    "SlowDown",
-    "TooManyRequestsException",
+    "RequestTimeout",
+    "OperationAborted",
+    "BadDigest",
+    "XAmzContentChecksumMismatch",
 ];
 
 /// Why a call did not succeed.
@@ -99,7 +103,7 @@ fn may_pass<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool 
     }
     let status = error.raw_response().map_or(0, |response| response.status().as_u16());
     let said = error.code().unwrap_or_default();
-    status >= 500 || status == 429 || THROTTLED.contains(&said)
+    status >= 500 || status == 429 || status == 408 || PASSING.contains(&said)
 }
 
 fn random_below(bound: Duration) -> Duration {

@@ -134,6 +134,7 @@ impl Room {
                 database: "shop".to_owned(),
             }],
             limits,
+            dead: Arc::new(|| {}),
         };
         router(Console::start(parts, &TaskTracker::new()))
     }

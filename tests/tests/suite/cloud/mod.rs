@@ -1,4 +1,7 @@
 //! The harness's cloud: what tests of stores stand on.
 
+mod gateways;
 mod harness;
 mod operations;
+mod stores;
+mod weather;

@@ -12,13 +12,18 @@ use countersign_infra::operations::keys::{FileKeys, KeySource, KmsKeys};
 use countersign_infra::operations::s3::{S3Operations, S3Options};
 use countersign_infra::operations::{OperationError, OperationStore, WholeOperation};
 use countersign_tests::cloud::Cloud;
+use countersign_tests::weather::{Requests, Service, Trouble, Weather};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 const SECRET: &str = "correct horse battery staple";
 
 /// A bucket with a key of KMS.
 struct Bucket {
+    /// Past the weather.
     aws: Aws,
+    /// Under which the store is.
+    weather: Weather,
     name: String,
     key: String,
     store: S3Operations,
@@ -39,9 +44,17 @@ impl Bucket {
             ..S3Options::default()
         };
         change(&mut options);
-        let keys = Arc::new(KmsKeys::new(aws.kms.clone(), &key));
-        let store = S3Operations::new(aws.s3.clone(), options, keys);
-        Self { aws, name, key, store }
+        let weather = Weather::over(&cloud).await.unwrap();
+        let outside = weather.aws().await;
+        let keys = Arc::new(KmsKeys::new(outside.kms, &key));
+        let store = S3Operations::new(outside.s3, options, keys);
+        Self {
+            aws,
+            weather,
+            name,
+            key,
+            store,
+        }
     }
 
     fn with_keys(&self, keys: Arc<dyn KeySource>) -> S3Operations {
@@ -227,7 +240,7 @@ async fn objects_are_locked_and_encrypted_by_the_bucket_when_configured() {
     let operation = example("UPDATE users", b"a");
     let digest = bucket.keep(&operation).await;
     let head = bucket.head(digest).await;
-    assert_eq!(head.object_lock_mode(), Some(&ObjectLockMode::Compliance));
+    assert_eq!(head.object_lock_mode(), Some(&ObjectLockMode::Governance));
     let until = head.object_lock_retain_until_date().unwrap().secs();
     let in_two_days = chrono::Utc::now().timestamp() + 2 * 86_400;
     assert!((in_two_days - until).abs() < 600, "{until}");
@@ -261,4 +274,70 @@ async fn a_bucket_that_is_not_there_is_unavailable_and_not_an_absent_operation()
     assert!(matches!(kept, Err(OperationError::Unavailable { .. })), "{kept:?}");
     let read = store.read(operation.digest()).await;
     assert!(matches!(read, Err(OperationError::Unavailable { .. })));
+}
+
+#[tokio::test]
+async fn one_operation_costs_two_requests_to_keep_and_two_to_read() {
+    let bucket = Bucket::new().await;
+    let digest = bucket.keep(&example("UPDATE users", b"a")).await;
+    bucket
+        .store
+        .read(digest)
+        .await
+        .unwrap_or_else(|error| panic!("{error}"));
+    let tallies = bucket.weather.tallies();
+    let asked: Vec<_> = tallies
+        .iter()
+        .map(|((service, operation), tally)| (*service, operation.as_str(), tally.requests))
+        .collect();
+    let wanted = [
+        (Service::S3, "GetObject", 1),
+        (Service::S3, "PutObject", 1),
+        (Service::Kms, "Decrypt", 1),
+        (Service::Kms, "GenerateDataKey", 1),
+    ];
+    assert_eq!(asked, wanted);
+}
+
+#[tokio::test]
+async fn a_while_of_bad_weather_is_sat_out() {
+    let bucket = Bucket::new().await;
+    let operation = example("UPDATE users", b"a");
+    let digest = operation.digest();
+    let mut orders = Vec::new();
+    for (service, name) in [
+        (Service::Kms, "GenerateDataKey"),
+        (Service::Kms, "Decrypt"),
+        (Service::S3, "PutObject"),
+        (Service::S3, "GetObject"),
+    ] {
+        for trouble in [Trouble::Throttle, Trouble::Fail, Trouble::LoseAnswer] {
+            let requests = Requests::of(service).named(name).times(1);
+            orders.push(bucket.weather.order(requests, trouble));
+        }
+    }
+    bucket.store.keep(digest, &operation).await.unwrap();
+    assert!(bucket.store.read(digest).await.unwrap() == operation);
+    assert!(orders.iter().all(|order| order.met() == 1));
+}
+
+#[tokio::test]
+async fn a_storm_is_unavailable_in_time_and_nothing_is_lost() {
+    let bucket = Bucket::new().await;
+    let operation = example("UPDATE users", b"a");
+    let digest = bucket.keep(&operation).await;
+    for (service, trouble) in [
+        (Service::Kms, Trouble::Silence),
+        (Service::S3, Trouble::Throttle),
+        (Service::S3, Trouble::Cut),
+    ] {
+        bucket.weather.order(Requests::of(service), trouble);
+        let began = Instant::now();
+        let (kept, read) = tokio::join!(bucket.store.keep(digest, &operation), bucket.store.read(digest));
+        assert!(matches!(kept, Err(OperationError::Unavailable { .. })), "{kept:?}");
+        assert!(matches!(read, Err(OperationError::Unavailable { .. })));
+        assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+        bucket.weather.clear().await.unwrap();
+    }
+    assert!(bucket.store.read(digest).await.unwrap() == operation);
 }
