@@ -124,7 +124,8 @@ async fn s3_with_keys_of_kms_keeps_the_contract() {
 
 #[tokio::test]
 async fn s3_with_keys_of_kms_keeps_the_contract_while_calls_fail() {
-    let flaky = Flaky::every_other(Bucket::new().await.store);
+    let bucket = Bucket::new().await;
+    let flaky = Flaky::every_other(bucket.store.clone());
     contract::check(&flaky).await.unwrap();
     assert!(flaky.failures() > 10);
 }
