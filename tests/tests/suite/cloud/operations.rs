@@ -12,10 +12,14 @@ use countersign_infra::operations::keys::{FileKeys, KeySource, KmsKeys};
 use countersign_infra::operations::s3::{S3Operations, S3Options};
 use countersign_infra::operations::{OperationError, OperationStore, WholeOperation};
 use countersign_tests::cloud::Cloud;
+use countersign_tests::harness::GatewayOptions;
+use countersign_tests::wait::eventually;
 use countersign_tests::weather::{Requests, Service, Trouble, Weather};
+use countersign_tests::world::TARGET;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+const SOON: Duration = Duration::from_secs(20);
 const SECRET: &str = "correct horse battery staple";
 
 /// A bucket with a key of KMS.
@@ -341,4 +345,29 @@ async fn a_storm_is_unavailable_in_time_and_nothing_is_lost() {
         bucket.weather.clear().await.unwrap();
     }
     assert!(bucket.store.read(digest).await.unwrap() == operation);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_held_at_one_gateway_is_read_at_another_and_then_approved_at_the_first() {
+    let world = super::gateways::world().await;
+    let name = |options: &mut GatewayOptions| options.name = Some("other-gateway".to_owned());
+    let other = world.another_gateway(name).await.unwrap();
+    let alice = world.gateway.connect("alice", TARGET).await.unwrap();
+    let note = "a long note ".repeat(4000);
+    let text = format!("delete from orders where id = 7 /* {note} the end of it */");
+    let delete = tokio::spawn(async move { alice.execute(text.as_str(), &[]).await });
+    let number = world.waiting().await.unwrap().number;
+
+    let (code, said) = world.approve("bob", &number).unwrap();
+    assert_eq!(code, 1, "{said}");
+    let (code, whole) = other.run("bob", &["approvals", "show", &number, "--whole"]).unwrap();
+    assert_eq!(code, 0, "{whole}");
+    assert!(whole.contains("the end of it"), "{whole}");
+    // Searches read an index that follows the journal: the reading is seen a moment later.
+    let approved = eventually("the reading to count", SOON, async || {
+        let (code, _) = world.approve("bob", &number).ok()?;
+        (code == 0).then_some(())
+    });
+    approved.await.unwrap();
+    assert_eq!(delete.await.unwrap().unwrap(), 1);
 }
