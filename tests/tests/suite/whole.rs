@@ -110,7 +110,7 @@ async fn what_is_held_lies_encrypted_on_the_disk_and_only_auditors_read_it_exact
     let record = world.json("bob", &["approvals", "show", number, "--json"]).unwrap();
     let digest = record["operation"]["digest"].as_str().unwrap();
     let path = world.gateway.data().join("operations").join(digest);
-    assert_eq!(objects(&world), [path.clone()]);
+    assert_eq!(objects(&world), std::slice::from_ref(&path));
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     let stored = std::fs::read(&path).unwrap();
     for text in [SECRET, END, "update orders", "note 999", "password"] {

@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use countersign_infra::domain::approval::State;
-use countersign_infra::domain::audit::Happening;
+use countersign_infra::domain::audit::{Event, Happening};
 use countersign_infra::domain::id::ApprovalId;
 use serde_json::{Value, json};
 
@@ -24,9 +24,9 @@ fn approve() -> Value {
 
 async fn readings(room: &Room) -> Vec<(String, String)> {
     let noted = room.noted("audit_queried").await;
-    let reading = |event: countersign_infra::domain::audit::Event| match event.what {
-        Happening::AuditQueried { query } => (event.person_name.unwrap(), query),
-        other => panic!("{other:?}"),
+    let reading = |event: Event| {
+        let words = event.what.words().concat();
+        (event.person_name.unwrap(), words)
     };
     noted.into_iter().map(reading).collect()
 }
