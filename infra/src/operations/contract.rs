@@ -41,8 +41,11 @@ pub async fn check(store: &dyn OperationStore) -> Result<(), OperationError> {
 
 async fn what_was_never_kept_is_not_found(store: &dyn OperationStore) -> Result<(), OperationError> {
     let digest = unique("never kept").digest();
-    let read = insist(|| store.read(digest)).await;
-    assert!(matches!(read, Err(OperationError::NotFound(found)) if found == digest));
+    let error = insist(|| store.read(digest)).await.err();
+    assert!(
+        matches!(error, Some(OperationError::NotFound(found)) if found == digest),
+        "{error:?}"
+    );
     Ok(())
 }
 
@@ -100,7 +103,10 @@ async fn what_is_too_large_or_has_another_digest_is_not_kept(store: &dyn Operati
     let operation = unique("under another name");
     let foreign = unique("another name").digest();
     let kept = insist(|| store.keep(foreign, &operation)).await;
-    assert!(matches!(kept, Err(OperationError::Damaged { digest, .. }) if digest == foreign));
+    assert!(
+        matches!(kept, Err(OperationError::Damaged { digest, .. }) if digest == foreign),
+        "{kept:?}"
+    );
     let mut huge = unique("huge");
     let bytes = Bytes::from(vec![0; OPERATION_BYTES_MAX]);
     huge.parts.push(Part {
@@ -108,10 +114,10 @@ async fn what_is_too_large_or_has_another_digest_is_not_kept(store: &dyn Operati
         bytes,
     });
     let kept = insist(|| store.keep(huge.digest(), &huge)).await;
-    assert!(matches!(kept, Err(OperationError::TooLarge { .. })));
+    assert!(matches!(kept, Err(OperationError::TooLarge { .. })), "{kept:?}");
     for digest in [foreign, huge.digest()] {
-        let read = insist(|| store.read(digest)).await;
-        assert!(matches!(read, Err(OperationError::NotFound(_))));
+        let error = insist(|| store.read(digest)).await.err();
+        assert!(matches!(error, Some(OperationError::NotFound(_))), "{error:?}");
     }
     Ok(())
 }

@@ -7,21 +7,25 @@
 
 use super::envelope::ENVELOPE_BYTES_MAX;
 use super::keys::KeySource;
-use super::retry::{Failure, patiently};
+use super::retry::patiently;
 use super::sealing::Sealing;
 use super::{OperationError, OperationStore, WholeOperation};
 use crate::domain::id::Digest;
+use crate::recordings::s3::retention::{NO_LOCK, Retention};
 use async_trait::async_trait;
 use aws_config::timeout::TimeoutConfig;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::Builder;
-use aws_sdk_s3::primitives::{ByteStream, DateTime};
-use aws_sdk_s3::types::{ChecksumMode, ObjectLockMode, ServerSideEncryption};
+use aws_sdk_s3::error::ProvideErrorMetadata;
+use aws_sdk_s3::operation::get_object::GetObjectError;
+use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::{ChecksumMode, ServerSideEncryption};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+use tokio::sync::OnceCell;
 
 /// How long one object may take with all tries, beside what its size needs.
 const WAIT_MAX: Duration = Duration::from_secs(10);
@@ -38,7 +42,8 @@ pub struct S3Options {
     pub bucket: String,
     /// The KMS key with which S3 encrypts the objects once more; without it the bucket's own setting holds.
     pub sse_kms_key: Option<String>,
-    /// For so many days no object can be deleted or replaced (Object Lock, compliance mode).
+    /// For so many days no version of an object can be deleted (Object Lock), or for longer where the bucket's own
+    /// default says so; in its mode, else in governance mode.
     pub object_lock_days: Option<u32>,
 }
 
@@ -48,6 +53,8 @@ pub struct S3Operations {
     client: Client,
     options: S3Options,
     sealing: Sealing,
+    /// What the options and the bucket's own default come to; asked once, with the first operation.
+    retention: Arc<OnceCell<Retention>>,
 }
 
 impl S3Operations {
@@ -57,12 +64,36 @@ impl S3Operations {
             client,
             options,
             sealing: Sealing::new(keys),
+            retention: Arc::default(),
         }
     }
 
     /// The name of the object of an operation.
     pub fn name(digest: Digest) -> String {
         format!("operations/{digest}")
+    }
+
+    async fn retention(&self) -> Result<Option<&Retention>, OperationError> {
+        let Some(days) = self.options.object_lock_days else {
+            return Ok(None);
+        };
+        let retention = self.retention.get_or_try_init(|| self.ask_retention(days)).await?;
+        Ok(Some(retention))
+    }
+
+    async fn ask_retention(&self, days: u32) -> Result<Retention, OperationError> {
+        let ask = || {
+            let request = self.client.get_object_lock_configuration();
+            request.bucket(&self.options.bucket).send()
+        };
+        let found = match patiently(WAIT_MAX, ask).await {
+            Ok(found) => found.object_lock_configuration,
+            Err(failure) => match failure.service_error().and_then(ProvideErrorMetadata::code) {
+                Some("ObjectLockConfigurationNotFoundError") => None,
+                Some(_) | None => return Err(unavailable(failure.into_source())),
+            },
+        };
+        Retention::of(days, found.as_ref()).ok_or_else(|| unavailable(NO_LOCK.into()))
     }
 }
 
@@ -73,6 +104,7 @@ impl OperationStore for S3Operations {
         let checksum = BASE64_STANDARD.encode(Digest::of(&sealed).0);
         let longer = Duration::from_secs(sealed.len() as u64 / BYTES_PER_SECOND_MIN);
         let options = &self.options;
+        let retention = self.retention().await?;
         let call = || {
             let request = self.client.put_object();
             request
@@ -81,8 +113,8 @@ impl OperationStore for S3Operations {
                 .checksum_sha256(&checksum)
                 .set_server_side_encryption(options.sse_kms_key.as_ref().map(|_| ServerSideEncryption::AwsKms))
                 .set_ssekms_key_id(options.sse_kms_key.clone())
-                .set_object_lock_mode(options.object_lock_days.map(|_| ObjectLockMode::Compliance))
-                .set_object_lock_retain_until_date(options.object_lock_days.map(days_from_now))
+                .set_object_lock_mode(retention.map(|retention| retention.mode.clone()))
+                .set_object_lock_retain_until_date(retention.map(|retention| retention.until(SystemTime::now())))
                 .body(ByteStream::from(sealed.clone()))
                 .customize()
                 .config_override(attempt(ATTEMPT_MAX + longer))
@@ -101,11 +133,12 @@ impl OperationStore for S3Operations {
                 .checksum_mode(ChecksumMode::Enabled)
                 .send()
         };
-        let found = patiently(WAIT_MAX, call).await.map_err(|failure| match failure {
-            Failure::Said(error) if error.as_service_error().is_some_and(|error| error.is_no_such_key()) => {
-                OperationError::NotFound(digest)
+        let found = patiently(WAIT_MAX, call).await.map_err(|failure| {
+            let absent = failure.service_error().is_some_and(GetObjectError::is_no_such_key);
+            match absent {
+                true => OperationError::NotFound(digest),
+                false => unavailable(failure.into_source()),
             }
-            failure => unavailable(failure.into_source()),
         })?;
         let longer = Duration::from_secs(ENVELOPE_BYTES_MAX as u64 / BYTES_PER_SECOND_MIN);
         let body = tokio::time::timeout(WAIT_MAX + longer, collect(found.body)).await;
@@ -121,10 +154,6 @@ impl OperationStore for S3Operations {
 fn attempt(limit: Duration) -> Builder {
     let timeouts = TimeoutConfig::builder().operation_attempt_timeout(limit).build();
     Builder::new().timeout_config(timeouts)
-}
-
-fn days_from_now(days: u32) -> DateTime {
-    DateTime::from(SystemTime::now() + Duration::from_secs(u64::from(days) * 86_400))
 }
 
 /// Reads a body; none where it is longer than any envelope.

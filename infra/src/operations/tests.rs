@@ -61,14 +61,16 @@ async fn the_disk_keeps_the_contract() {
 
 #[tokio::test]
 async fn the_disk_keeps_the_contract_while_calls_fail_before_and_after_their_effect() {
-    let flaky = Flaky::every_other(Shelf::new().store);
+    let shelf = Shelf::new();
+    let flaky = Flaky::every_other(shelf.store.clone());
     contract::check(&flaky).await.unwrap();
     assert!(flaky.failures() > 10);
 }
 
 #[tokio::test]
 async fn a_store_that_is_down_says_so() {
-    let flaky = Flaky::new(Shelf::new().store);
+    let shelf = Shelf::new();
+    let flaky = Flaky::new(shelf.store.clone());
     flaky.feel(Mood::Down);
     let operation = example("SELECT 1", b"");
     let kept = flaky.keep(operation.digest(), &operation).await;

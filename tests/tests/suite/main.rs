@@ -12,4 +12,5 @@ mod malformed;
 mod recording;
 mod story;
 mod tidy;
+mod whole;
 mod wire;

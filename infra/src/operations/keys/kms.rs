@@ -91,11 +91,8 @@ fn refused<E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static>(
     failure: Failure<E>,
     wrapped: &WrappedKey,
 ) -> KeyError {
-    let code = match &failure {
-        Failure::Said(error) => error.code().unwrap_or_default(),
-        Failure::TimedOut => "",
-    };
-    match code {
+    let code = failure.service_error().and_then(ProvideErrorMetadata::code);
+    match code.unwrap_or_default() {
         "IncorrectKeyException" => KeyError::Unknown(wrapped.id.clone()),
         "InvalidCiphertextException" => {
             KeyError::Refused("it was not wrapped by that key for this operation".to_owned())

@@ -8,7 +8,7 @@
 
 mod call;
 mod fault;
-mod retention;
+pub(crate) mod retention;
 
 use super::chain::MANIFEST_BYTES_MAX;
 use super::format::CHUNK_BYTES_MAX;

@@ -2,5 +2,6 @@
 
 mod gateways;
 mod harness;
+mod operations;
 mod stores;
 mod weather;
