@@ -1,4 +1,5 @@
 //! The harness's cloud: what tests of stores stand on.
 
 mod harness;
+mod terraform;
 mod weather;
