@@ -19,6 +19,9 @@ provider "aws" {
   skip_requesting_account_id  = true
   skip_region_validation      = true
   s3_use_path_style           = true
+
+  # Whoever ended LocalStack meanwhile does not want it waited for.
+  max_retries = 3
 }
 
 variable "name" {

@@ -15,7 +15,11 @@ lock() {
 
 # A client alone is not enough: it has to find an engine.
 docker_runs() {
-    [ "${CLOUD_DOCKER:-yes}" != no ] && command -v docker >/dev/null && timeout 20 docker info >/dev/null 2>&1
+    local limit=
+    ! command -v timeout >/dev/null || limit="timeout 20"
+    [ "${CLOUD_DOCKER:-yes}" != no ] && command -v docker >/dev/null && {
+        $limit docker info && docker compose version
+    } >/dev/null 2>&1
 }
 compose() {
     CLOUD_PORT=$(cat "$run/port") docker compose --project-name countersign-cloud --file "$here/docker-compose.yml" "$@"
@@ -33,11 +37,12 @@ log() {
     if [ "$(cat "$run/kind")" = docker ]; then compose logs --tail 50; else tail -n 50 "$run/log"; fi 2>&1
 }
 
-# A process is its number and the moment it started: the number alone may be a stranger's by now.
-start_of() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d ' ' -f 20; }
+# A process is its number and the moment it started: the number alone may be a stranger's by now. One that has ended
+# and whom nobody asked about yet (Z) is none.
+start_of() { sed 's/.*) //; /^[ZX]/d' "/proc/$1/stat" 2>/dev/null | cut -d ' ' -f 20; }
 is_process() {
     local pid=${1% *} start=${1#* }
-    [ -n "$pid" ] && [ "$(start_of "$pid")" = "$start" ]
+    [ -n "$start" ] && [ "$(start_of "$pid")" = "$start" ]
 }
 
 start_on_host() {

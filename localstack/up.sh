@@ -34,10 +34,10 @@ else
     echo "$port" >"$run/port"
     if docker_runs; then
         echo "Starting LocalStack in Docker on port $port"
+        echo docker >"$run/kind"
         compose up --detach --quiet-pull >"$run/log" 2>&1 || fail "$(cat "$run/log")" \
             "Docker Compose could not start LocalStack (see above). Where the image cannot be had, CLOUD_DOCKER=no" \
             "runs it without Docker."
-        echo docker >"$run/kind"
     else
         "$here/install.sh" >/dev/null
         echo "Starting LocalStack on port $port, without Docker"

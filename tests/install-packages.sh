@@ -16,7 +16,11 @@ libclang() {
     [ -n "${LIBCLANG_PATH:-}" ] || ldconfig -p | grep -q 'libclang[-.0-9]*\.so' ||
         compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' || compgen -G '/usr/lib/*/libclang-*.so*'
 }
-docker_runs() { [ "${CLOUD_DOCKER:-yes}" != no ] && has docker && timeout 20 docker info; }
+docker_runs() {
+    local limit=
+    ! has timeout || limit="timeout 20"
+    [ "${CLOUD_DOCKER:-yes}" != no ] && has docker && $limit docker info && docker compose version
+}
 initdb() { compgen -G '/usr/lib/postgresql/*/bin/initdb' || has initdb; }
 
 if [ "$wanted" = cloud ]; then
