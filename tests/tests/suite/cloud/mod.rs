@@ -4,4 +4,5 @@ mod gateways;
 mod harness;
 mod operations;
 mod stores;
+mod terraform;
 mod weather;
