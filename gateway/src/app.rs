@@ -30,9 +30,6 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// How often dead holders are looked for.
-const BURY_EVERY: Duration = Duration::from_secs(5);
-
 /// What every connection needs.
 pub struct App {
     pub config: Config,
@@ -173,7 +170,7 @@ async fn assemble(config: Config, stop: &CancellationToken) -> anyhow::Result<(A
             .collect(),
         verifier: Arc::new(verifier),
         vault,
-        gate: Arc::new(Gate::new(policy, holds)),
+        gate: Arc::new(Gate::new(policy, holds, stores.operations.clone())),
         analyst: Analyst::new(config.limits.statement_bytes_max).context("the statement parser")?,
         journal: stores.journal.clone(),
         spool,
@@ -226,7 +223,11 @@ async fn is_closed(app: &App, session: SessionId) -> anyhow::Result<bool> {
 
 /// Marks what dead holders left, in the store and in the journals of their sessions.
 async fn bury_the_dead(app: Arc<App>, stop: CancellationToken) {
-    while stop.run_until_cancelled(tokio::time::sleep(BURY_EVERY)).await.is_some() {
+    while stop
+        .run_until_cancelled(app.gate.holds().until_next_look())
+        .await
+        .is_some()
+    {
         app.gate.holds().renew_executing().await;
         match app.gate.holds().bury_the_dead().await {
             Ok(buried) => {
@@ -281,12 +282,17 @@ fn console_parts(app: &App, stores: Stores, recording_key: PublicKey, listens: s
         approvals: stores.approvals,
         journal: stores.journal,
         recordings: stores.recordings,
+        operations: stores.operations,
         recording_key,
         verifier: app.verifier.clone(),
         policy: app.gate.policy().clone(),
         sessions: app.sessions.clone(),
         targets: targets.collect(),
         limits: ApiLimits::default(),
+        dead: {
+            let holds = app.gate.holds().clone();
+            Arc::new(move || holds.saw_dead())
+        },
     }
 }
 

@@ -8,6 +8,7 @@
 pub mod approvals;
 pub mod aws;
 pub mod domain;
+pub mod dynamodb;
 pub mod embedded;
 pub mod identity;
 pub mod journal;

@@ -5,6 +5,7 @@
 )]
 
 pub mod certificates;
+pub mod cloud;
 pub mod connect;
 pub mod demo;
 pub mod harness;
@@ -19,4 +20,5 @@ pub mod raw;
 pub mod tap;
 pub mod votes;
 pub mod wait;
+pub mod weather;
 pub mod world;

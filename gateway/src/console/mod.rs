@@ -14,8 +14,10 @@ mod list_sessions;
 mod list_targets;
 mod moment;
 mod problem;
+mod read_operation;
 mod read_recording;
 mod read_session;
+mod readings;
 mod search_audit;
 mod serve;
 mod show_approval;
@@ -31,6 +33,7 @@ pub use list_approvals::ApprovalPage;
 pub use list_sessions::{SessionList, SessionView};
 pub use list_targets::TargetList;
 pub use problem::Problem;
+pub use read_operation::{PartView, WholeView};
 pub use read_recording::RecordingFacts;
 pub use read_session::EventList;
 pub use serve::{ServeLimits, serve};
@@ -43,10 +46,12 @@ use crate::policy::{GatewayAction, PolicyHandle};
 use crate::sessions::SessionRegistry;
 use axum::extract::DefaultBodyLimit;
 use chrono::Utc;
-use countersign_infra::approvals::ApprovalStore;
+use countersign_infra::approvals::{ApprovalStore, StoreClock};
+use countersign_infra::domain::approval::Approval;
 use countersign_infra::domain::identity::Person;
 use countersign_infra::identity::oidc::Verifier;
 use countersign_infra::journal::Journal;
+use countersign_infra::operations::OperationStore;
 use countersign_infra::recordings::RecordingStore;
 use countersign_infra::recordings::key::PublicKey;
 use std::sync::Arc;
@@ -95,6 +100,7 @@ pub struct ConsoleParts {
     pub approvals: Arc<dyn ApprovalStore>,
     pub journal: Arc<dyn Journal>,
     pub recordings: Arc<dyn RecordingStore>,
+    pub operations: Arc<dyn OperationStore>,
     /// With which this gateway's recordings are checked.
     pub recording_key: PublicKey,
     pub verifier: Arc<Verifier>,
@@ -102,13 +108,20 @@ pub struct ConsoleParts {
     pub sessions: SessionRegistry,
     pub targets: Vec<TargetEntry>,
     pub limits: ApiLimits,
+    /// Told when an approval is seen whose holder has let its lease end.
+    pub dead: DeadHolders,
 }
+
+/// Tells whoever looks for dead holders that there is one.
+pub type DeadHolders = Arc<dyn Fn() + Send + Sync>;
 
 /// The API's state, shared by all requests.
 pub struct Console {
     gateway: String,
     approvals: Arc<dyn ApprovalStore>,
     recordings: Arc<dyn RecordingStore>,
+    operations: Arc<dyn OperationStore>,
+    readings: readings::Readings,
     recording_key: PublicKey,
     reader: Arc<dyn Journal>,
     journal: journal::ApiJournal,
@@ -119,17 +132,28 @@ pub struct Console {
     limits: ApiLimits,
     requests: tokio::sync::Semaphore,
     readiness: health::Readiness,
+    clock: StoreClock,
+    dead: DeadHolders,
     tasks: TaskTracker,
 }
 
 impl Console {
     /// Makes the API's state and starts its journal writer on `tasks`. The writer ends when the state is dropped.
     pub fn start(parts: ConsoleParts, tasks: &TaskTracker) -> Arc<Self> {
-        let journal = journal::ApiJournal::start(parts.journal.clone(), parts.gateway.clone(), tasks);
+        let journal = journal::ApiJournal::start(
+            parts.journal.clone(),
+            parts.approvals.clone(),
+            parts.gateway.clone(),
+            tasks,
+        );
         Arc::new(Self {
             gateway: parts.gateway,
+            clock: StoreClock::new(parts.approvals.clone()),
+            dead: parts.dead,
             approvals: parts.approvals,
             recordings: parts.recordings,
+            operations: parts.operations,
+            readings: readings::Readings::default(),
             recording_key: parts.recording_key,
             reader: parts.journal,
             journal,
@@ -142,6 +166,15 @@ impl Console {
             readiness: health::Readiness::default(),
             tasks: tasks.clone(),
         })
+    }
+
+    /// Shows an approval to a caller; one whose holder is gone is told on.
+    fn view(&self, approval: Approval, reader: &Person) -> ApprovalView {
+        let now = Utc::now();
+        if !approval.state.is_terminal() && approval.lease.until < now {
+            (self.dead)();
+        }
+        ApprovalView::new(approval, reader, now)
     }
 
     fn allows(&self, person: &Person, action: GatewayAction) -> bool {
@@ -176,6 +209,7 @@ fn described() -> OpenApiRouter<Arc<Console>> {
         .routes(routes!(list_targets::list_targets))
         .routes(routes!(list_approvals::list_approvals))
         .routes(routes!(show_approval::show_approval))
+        .routes(routes!(read_operation::read_operation))
         .routes(routes!(signpost::signpost))
         .routes(routes!(vote::vote))
         .routes(routes!(withdraw::withdraw))

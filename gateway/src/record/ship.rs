@@ -156,7 +156,12 @@ async fn send(shared: &Shared, call: impl Future<Output = Result<(), RecordingEr
             Ok(())
         }
         Ok(Err(error @ RecordingError::Unavailable { .. })) => Err(Failure::Later(error.to_string())),
-        Ok(Err(error @ (RecordingError::Exists(_) | RecordingError::NotFound(_)))) => {
+        Ok(Err(
+            error @ (RecordingError::Exists(_)
+            | RecordingError::Invalid(_)
+            | RecordingError::NotFound(_)
+            | RecordingError::NoDigest(_)),
+        )) => {
             shared.store_answered();
             Err(Failure::Never(error.to_string()))
         }

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
+pub mod dynamodb;
 pub mod embedded;
 #[cfg(any(test, feature = "contract"))]
 pub mod flaky;
@@ -13,7 +14,13 @@ mod moment;
 mod query;
 
 pub use moment::{InvalidMoment, Moment, NoMoment};
-pub use query::{CheckedQuery, JournalQuery, PAGE_BYTES_MAX, people_words, searched_text};
+pub use query::{CheckedQuery, JournalQuery, PAGE_BYTES_MAX, PEOPLE_MAX, people_words, searched_text};
+
+pub(crate) use query::too_many_people;
+
+/// Events that one call may append, or that one change of an approval may bring: what one transaction holds of every
+/// engine.
+pub const EVENTS_MAX: usize = 90;
 
 /// Why the journal did not do what it was asked.
 #[derive(Debug, thiserror::Error)]

@@ -11,10 +11,14 @@ use std::collections::BTreeSet;
 /// A page ends early once its events are larger than this as JSON, so that one page of long statements stays small.
 pub const PAGE_BYTES_MAX: usize = 4 << 20;
 
+/// So many people may bear the word that a search asks for.
+pub const PEOPLE_MAX: usize = 20;
+
 /// Which events to find, newest first: by their time, then their session, then their number. Every field narrows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct JournalQuery {
     /// A person's name, e-mail address or subject, in any case: finds all events of everybody who ever bore it.
+    /// `BadQuery` when those are more than [`PEOPLE_MAX`].
     pub who: Option<String>,
     pub target: Option<String>,
     /// From this microsecond on.
@@ -138,6 +142,12 @@ pub fn people_words(event: &Event) -> BTreeSet<(String, PersonKey)> {
         learn(header.person.email.as_deref().unwrap_or_default(), &header.person.key);
     }
     words
+}
+
+/// The word that a question asks for is borne by more than [`PEOPLE_MAX`].
+pub(crate) fn too_many_people(who: &str) -> JournalError {
+    let why = format!("more than {PEOPLE_MAX} people are called {who:?}: ask for an e-mail address or a subject");
+    JournalError::BadQuery(why)
 }
 
 fn page(after: &str) -> Result<Moment, JournalError> {

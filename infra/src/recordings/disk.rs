@@ -1,20 +1,21 @@
-//! Recordings as files: `recordings/yyyy/mm/dd/<session>/<n>.chunk` and `manifest` under a directory.
+//! Recordings as files under a directory.
 //!
 //! An object is written to a temporary file, synced, linked under its name (which never replaces another) and the
 //! directory synced: what a call returned `Ok` for survives the loss of power.
 
 use super::chain::MANIFEST_BYTES_MAX;
 use super::format::CHUNK_BYTES_MAX;
-use super::{RecordingError, RecordingStore};
+use super::layout::{self, DIGEST_BYTES_MAX, DIGESTS_MAX, SESSIONS_MAX};
+use super::{Link, RecordingError, RecordingObject, RecordingStore};
 use crate::domain::id::SessionId;
 use async_trait::async_trait;
 use bytes::Bytes;
+use chrono::NaiveDate;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-
-const MANIFEST: &str = "manifest";
+use std::time::Duration;
 
 /// A file operation that failed, with the file it was about.
 #[derive(Debug, thiserror::Error)]
@@ -31,30 +32,38 @@ pub struct DiskRecordings {
 }
 
 impl DiskRecordings {
-    /// Keeps recordings in `recordings/` under `data_dir`, which is made when the first chunk comes.
+    /// Keeps recordings in `recordings/` and `digests/` under `data_dir`, which are made when the first object comes.
     pub fn under(data_dir: &Path) -> Self {
         Self {
-            root: data_dir.join("recordings"),
+            root: data_dir.to_owned(),
         }
     }
 
-    /// Where the objects of a session lie. The day is that of the id (UUID version 7).
+    /// Where the objects of a session lie.
     pub fn directory(&self, session: SessionId) -> PathBuf {
-        let day = session
-            .0
-            .get_timestamp()
-            .and_then(|time| chrono::DateTime::from_timestamp(i64::try_from(time.to_unix().0).ok()?, 0))
-            .map_or_else(|| "undated".to_owned(), |time| time.format("%Y/%m/%d").to_string());
-        self.root.join(day).join(session.to_string())
+        self.root.join(layout::session(session))
     }
 
-    async fn put(&self, session: SessionId, name: String, bytes: Bytes) -> Result<(), RecordingError> {
-        let directory = self.directory(session);
+    async fn put(&self, directory: PathBuf, name: String, bytes: Bytes) -> Result<(), RecordingError> {
         blocking(move || put(&directory, &name, &bytes)).await
     }
 
-    async fn read(&self, session: SessionId, name: String, max: usize) -> Result<Option<Bytes>, RecordingError> {
-        let path = self.directory(session).join(name);
+    async fn put_object(
+        &self,
+        session: SessionId,
+        object: RecordingObject,
+        bytes: Bytes,
+    ) -> Result<(), RecordingError> {
+        self.put(self.directory(session), layout::object(object), bytes).await
+    }
+
+    async fn read_object(
+        &self,
+        session: SessionId,
+        object: RecordingObject,
+        max: usize,
+    ) -> Result<Option<Bytes>, RecordingError> {
+        let path = self.directory(session).join(layout::object(object));
         blocking(move || read(&path, max)).await
     }
 }
@@ -62,35 +71,81 @@ impl DiskRecordings {
 #[async_trait]
 impl RecordingStore for DiskRecordings {
     async fn put_chunk(&self, session: SessionId, number: u64, bytes: Bytes) -> Result<(), RecordingError> {
-        self.put(session, chunk_name(number), bytes).await
+        self.put_object(session, RecordingObject::Chunk(number), bytes).await
     }
 
     async fn put_manifest(&self, session: SessionId, bytes: Bytes) -> Result<(), RecordingError> {
-        self.put(session, MANIFEST.to_owned(), bytes).await
+        self.put_object(session, RecordingObject::Manifest, bytes).await
     }
 
     async fn chunks(&self, session: SessionId) -> Result<u64, RecordingError> {
         let directory = self.directory(session);
-        blocking(move || count_chunks(session, &directory)).await
+        let names = blocking(move || names(&directory)).await?;
+        let names = names.ok_or(RecordingError::NotFound(session))?;
+        Ok(layout::unbroken(
+            names.iter().filter_map(|name| layout::chunk_number(name)).collect(),
+        ))
     }
 
     async fn read_chunk(&self, session: SessionId, number: u64) -> Result<Bytes, RecordingError> {
-        let found = self.read(session, chunk_name(number), CHUNK_BYTES_MAX).await?;
+        let found = self
+            .read_object(session, RecordingObject::Chunk(number), CHUNK_BYTES_MAX)
+            .await?;
         found.ok_or(RecordingError::NotFound(session))
     }
 
     async fn read_manifest(&self, session: SessionId) -> Result<Option<Bytes>, RecordingError> {
-        self.read(session, MANIFEST.to_owned(), MANIFEST_BYTES_MAX).await
+        self.read_object(session, RecordingObject::Manifest, MANIFEST_BYTES_MAX)
+            .await
+    }
+
+    async fn sessions(&self, day: NaiveDate, after: Option<SessionId>) -> Result<Vec<SessionId>, RecordingError> {
+        let directory = self.root.join(layout::day(day));
+        let names = blocking(move || names(&directory)).await?.unwrap_or_default();
+        let mut sessions = names
+            .iter()
+            .filter_map(|name| layout::session_named(name))
+            .filter(|session| after.is_none_or(|after| *session > after))
+            .collect::<Vec<_>>();
+        sessions.sort_unstable();
+        sessions.truncate(SESSIONS_MAX);
+        Ok(sessions)
+    }
+
+    async fn put_digest(&self, day: NaiveDate, name: &str, bytes: Bytes) -> Result<(), RecordingError> {
+        layout::check_digest(name, &bytes)?;
+        self.put(self.root.join(layout::digests(day)), name.to_owned(), bytes)
+            .await
+    }
+
+    async fn digests(&self, day: NaiveDate) -> Result<Vec<String>, RecordingError> {
+        let directory = self.root.join(layout::digests(day));
+        let shown = directory.display().to_string();
+        let mut names = blocking(move || names(&directory)).await?.unwrap_or_default();
+        names.retain(|name| layout::check_digest_name(name).is_ok());
+        if names.len() > DIGESTS_MAX {
+            return Err(layout::too_many_digests(&shown));
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    async fn read_digest(&self, day: NaiveDate, name: &str) -> Result<Bytes, RecordingError> {
+        layout::check_digest_name(name)?;
+        let path = self.root.join(layout::digests(day)).join(name);
+        let shown = path.display().to_string();
+        let found = blocking(move || read(&path, DIGEST_BYTES_MAX)).await?;
+        found.ok_or(RecordingError::NoDigest(shown))
+    }
+
+    async fn link(&self, _: SessionId, _: RecordingObject, _: Duration) -> Result<Option<Link>, RecordingError> {
+        Ok(None)
     }
 
     async fn probe(&self) -> Result<(), RecordingError> {
-        let root = self.root.clone();
+        let root = self.root.join("recordings");
         blocking(move || probe(&root).map_err(unavailable(&root))).await
     }
-}
-
-fn chunk_name(number: u64) -> String {
-    format!("{number}.chunk")
 }
 
 /// Runs file operations off the async threads. A dropped call may still have its effect.
@@ -177,25 +232,18 @@ fn read(path: &Path, max: usize) -> Result<Option<Bytes>, RecordingError> {
     Ok(Some(bytes.into()))
 }
 
-fn count_chunks(session: SessionId, directory: &Path) -> Result<u64, RecordingError> {
+/// The names in a directory; none when there is no such directory.
+fn names(directory: &Path) -> Result<Option<Vec<String>>, RecordingError> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Err(RecordingError::NotFound(session)),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(unavailable(directory)(error)),
     };
-    let mut numbers = Vec::new();
+    let mut names = Vec::new();
     for entry in entries {
-        let name = entry.map_err(unavailable(directory))?.file_name();
-        let number = name
-            .to_str()
-            .and_then(|name| name.strip_suffix(".chunk")?.parse::<u64>().ok());
-        numbers.extend(number);
+        names.extend(entry.map_err(unavailable(directory))?.file_name().into_string());
     }
-    numbers.sort_unstable();
-    Ok((0..)
-        .zip(numbers)
-        .take_while(|(expected, found)| expected == found)
-        .count() as u64)
+    Ok(Some(names))
 }
 
 fn unavailable(path: &Path) -> impl FnOnce(io::Error) -> RecordingError {
@@ -228,6 +276,14 @@ mod tests {
         let flaky = Flaky::every_other(DiskRecordings::under(directory.path()));
         contract::check(&flaky).await.unwrap();
         assert!(flaky.failures() > 10);
+    }
+
+    #[tokio::test]
+    async fn a_day_of_many_sessions_is_listed_page_by_page() {
+        let directory = tempfile::tempdir().unwrap();
+        contract::check_long_listing(&DiskRecordings::under(directory.path()))
+            .await
+            .unwrap();
     }
 
     #[tokio::test]

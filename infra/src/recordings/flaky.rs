@@ -1,10 +1,12 @@
 //! A recording store that fails on purpose.
 
-use super::{RecordingError, RecordingStore};
+use super::{Link, RecordingError, RecordingObject, RecordingStore};
 use crate::domain::id::SessionId;
 use async_trait::async_trait;
 use bytes::Bytes;
+use chrono::NaiveDate;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::Duration;
 
 /// How the calls of a [`Flaky`] store end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +117,31 @@ impl<S: RecordingStore> RecordingStore for Flaky<S> {
 
     async fn read_manifest(&self, session: SessionId) -> Result<Option<Bytes>, RecordingError> {
         self.call(self.inner.read_manifest(session)).await
+    }
+
+    async fn sessions(&self, day: NaiveDate, after: Option<SessionId>) -> Result<Vec<SessionId>, RecordingError> {
+        self.call(self.inner.sessions(day, after)).await
+    }
+
+    async fn put_digest(&self, day: NaiveDate, name: &str, bytes: Bytes) -> Result<(), RecordingError> {
+        self.call(self.inner.put_digest(day, name, bytes)).await
+    }
+
+    async fn digests(&self, day: NaiveDate) -> Result<Vec<String>, RecordingError> {
+        self.call(self.inner.digests(day)).await
+    }
+
+    async fn read_digest(&self, day: NaiveDate, name: &str) -> Result<Bytes, RecordingError> {
+        self.call(self.inner.read_digest(day, name)).await
+    }
+
+    async fn link(
+        &self,
+        session: SessionId,
+        object: RecordingObject,
+        valid: Duration,
+    ) -> Result<Option<Link>, RecordingError> {
+        self.call(self.inner.link(session, object, valid)).await
     }
 
     async fn probe(&self) -> Result<(), RecordingError> {

@@ -4,16 +4,22 @@
 use super::{COLUMNS, Part, Stored};
 use crate::domain::identity::PersonKey;
 use crate::embedded::{Work, text};
-use crate::journal::{CheckedQuery, JournalError, Moment, Page};
+use crate::journal::{CheckedQuery, JournalError, Moment, PEOPLE_MAX, Page, too_many_people};
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 
-/// So many people's events are merged, each in the order of their index. More are picked out of all events.
-const PEOPLE_MERGED_MAX: usize = 16;
-
 pub(super) fn run(connection: &Connection, query: &CheckedQuery) -> Work<Page, JournalError> {
-    let Some(select) = Select::of(connection, query)? else {
-        return Ok(Ok(Page::default()));
+    let select = match &query.who {
+        None => Select::of(query, vec![Conditions::of(query)]),
+        Some(who) => match people(connection, who)? {
+            keys if keys.is_empty() => return Ok(Ok(Page::default())),
+            keys if keys.len() > PEOPLE_MAX => return Ok(Err(too_many_people(who))),
+            // Each one's events come in the order of their index, and are merged.
+            keys => Select::of(
+                query,
+                keys.iter().map(|key| Conditions::of(query).person(key)).collect(),
+            ),
+        },
     };
     let mut statement = connection.prepare_cached(&select.text)?;
     let mut rows = statement.query(params_from_iter(select.values))?;
@@ -43,18 +49,7 @@ struct Select {
 }
 
 impl Select {
-    /// None when nobody bears the word: then nothing is found.
-    fn of(connection: &Connection, query: &CheckedQuery) -> rusqlite::Result<Option<Self>> {
-        let arms = match &query.who {
-            None => vec![Conditions::of(query)],
-            Some(who) => match people(connection, who)? {
-                keys if keys.is_empty() => return Ok(None),
-                keys if keys.len() <= PEOPLE_MERGED_MAX => {
-                    keys.iter().map(|key| Conditions::of(query).person(key)).collect()
-                }
-                _ => vec![Conditions::of(query).people(who)],
-            },
-        };
+    fn of(query: &CheckedQuery, arms: Vec<Conditions>) -> Self {
         let (texts, values): (Vec<_>, Vec<_>) = arms.into_iter().map(Conditions::select).unzip();
         let mut values: Vec<Value> = values.into_iter().flatten().collect();
         let text = format!(
@@ -63,15 +58,15 @@ impl Select {
         );
         let limit = query.limit.saturating_add(1);
         values.push(Value::from(i64::try_from(limit).unwrap_or(i64::MAX)));
-        Ok(Some(Self { text, values }))
+        Self { text, values }
     }
 }
 
-/// Who bears a word, as far as they may be merged; one more when there are more.
+/// Who bears a word: at most one more than may.
 fn people(connection: &Connection, who: &str) -> rusqlite::Result<Vec<PersonKey>> {
     let mut select = connection.prepare_cached(&format!(
         "SELECT issuer, subject FROM people WHERE word = ? LIMIT {}",
-        PEOPLE_MERGED_MAX + 1
+        PEOPLE_MAX + 1
     ))?;
     let keys = select.query_map([who], |row| {
         Ok(PersonKey {
@@ -121,14 +116,6 @@ impl Conditions {
     fn person(mut self, key: &PersonKey) -> Self {
         let values = [key.subject.clone(), key.issuer.clone()].map(Value::from);
         self.add("subject = ? AND issuer = ?", values);
-        self
-    }
-
-    fn people(mut self, who: &str) -> Self {
-        self.add(
-            "(issuer, subject) IN (SELECT issuer, subject FROM people WHERE word = ?)",
-            [Value::from(who.to_owned())],
-        );
         self
     }
 

@@ -18,6 +18,9 @@ use countersign_infra::domain::identity::{Person, PersonKey, PersonKind};
 use countersign_infra::domain::session::{SessionHeader, SessionNumber};
 use countersign_infra::identity::oidc::{Issuer as Trusted, Verifier};
 use countersign_infra::journal::{Journal, JournalQuery};
+use countersign_infra::operations::disk::DiskOperations;
+use countersign_infra::operations::keys::FileKeys;
+use countersign_infra::operations::{OperationStore, WholeOperation};
 use countersign_infra::recordings::RecordingStore;
 use countersign_infra::recordings::disk::DiskRecordings;
 use countersign_infra::recordings::key::SigningKey;
@@ -43,6 +46,7 @@ pub struct Room {
     pub issuer: Issuer,
     pub store: EmbeddedStore,
     pub recordings: Arc<dyn RecordingStore>,
+    pub operations: Arc<dyn OperationStore>,
     pub sessions: SessionRegistry,
     pub policy: PolicyHandle,
     pub directory: tempfile::TempDir,
@@ -83,6 +87,8 @@ impl Room {
         let trusted = Trusted::new(issuer.url(), vec![AUDIENCE.to_owned()]);
         let store = EmbeddedStore::open(directory.path().join("store.sqlite")).unwrap();
         let recordings: Arc<dyn RecordingStore> = Arc::new(DiskRecordings::under(directory.path()));
+        let keys = FileKeys::load_or_create(&directory.path().join("keys/operations.key")).unwrap();
+        let operations: Arc<dyn OperationStore> = Arc::new(DiskOperations::under(directory.path(), Arc::new(keys)));
         let policy_path = directory.path().join("policy.cedar");
         std::fs::write(&policy_path, POLICY).unwrap();
         let stop = CancellationToken::new();
@@ -93,6 +99,7 @@ impl Room {
             approvals: Arc::new(store.clone()),
             journal: Arc::new(store.clone()),
             recordings: recordings.clone(),
+            operations: operations.clone(),
             recording_key: SigningKey::generate().unwrap().public().clone(),
             verifier: Arc::new(Verifier::new(vec![trusted]).unwrap()),
             policy: policy.clone(),
@@ -105,12 +112,14 @@ impl Room {
                 database: "shop".to_owned(),
             }],
             limits,
+            dead: Arc::new(|| {}),
         };
         Self {
             router: router(Console::start(parts, &TaskTracker::new())),
             issuer,
             store,
             recordings,
+            operations,
             sessions,
             policy,
             directory,
