@@ -1,7 +1,8 @@
 //! The journal in DynamoDB: each event as JSON, and beside it the attributes that indexes read.
 
-use super::{EVENTS_MAX, Journal, JournalError, JournalQuery, Page};
-use crate::domain::audit::{Event, Happening};
+use super::{EVENTS_MAX, Journal, JournalError, JournalQuery, Moment, Page, people_words};
+use crate::approvals::limit;
+use crate::domain::audit::Event;
 use crate::domain::id::{Digest, DigestBuilder, SessionId};
 use crate::domain::identity::PersonKey;
 pub use crate::dynamodb::DynamoStore;
@@ -45,9 +46,11 @@ impl Journal for DynamoStore {
         }
     }
 
-    async fn after(&self, id: SessionId, seq: u64, limit: usize) -> Result<Vec<Event>, JournalError> {
-        let limit = limit.min(SESSION_EVENTS_MAX);
-        read_session(self, id, seq.saturating_add(1), limit).await
+    async fn after(&self, id: SessionId, seq: u64, asked: usize) -> Result<Vec<Event>, JournalError> {
+        match seq.checked_add(1) {
+            Some(from) => read_session(self, id, from, limit(asked)).await,
+            None => Ok(Vec::new()),
+        }
     }
 
     async fn search(&self, query: &JournalQuery) -> Result<Page, JournalError> {
@@ -118,25 +121,19 @@ fn taken(item: &Item) -> JournalError {
 
 /// Notes by which words the person of an event is known.
 async fn mark_person(store: &DynamoStore, event: &Event) -> Result<(), Trouble> {
-    let Some(key) = &event.person else { return Ok(()) };
-    let email = match &event.what {
-        Happening::SessionOpened { header } => header.person.email.as_ref(),
-        _ => None,
-    };
-    let words = [event.person_name.as_ref(), Some(&key.subject), email];
-    for word in words.into_iter().flatten() {
+    for (word, key) in people_words(event) {
         let item = Item::from([
             ("issuer".to_owned(), text(&key.issuer)),
             ("subject".to_owned(), text(&key.subject)),
         ]);
-        store.mark(&who(word), &hash_of(key).to_string(), item).await?;
+        store.mark(&who(&word), &hash_of(&key).to_string(), item).await?;
     }
     Ok(())
 }
 
-/// The partition of the people who bear a name, an address or a subject, in any case.
+/// The partition of the people who bear a name, an address or a subject, in lower case.
 fn who(word: &str) -> String {
-    format!("WHO#{}", Digest::of(word.to_lowercase().as_bytes()))
+    format!("WHO#{}", Digest::of(word.as_bytes()))
 }
 
 fn hash_of(key: &PersonKey) -> Digest {
@@ -196,13 +193,14 @@ fn shard_of(id: SessionId) -> u8 {
 fn item(event: &Event) -> Result<Item, Trouble> {
     let body = serde_json::to_string(event).map_err(|error| Trouble::new(error.to_string()))?;
     check_size("the event", &body)?;
+    let moment = Moment::of(event).map_err(|error| Trouble::new(error.to_string()))?;
     let shard = shard_of(event.session);
     let Keys { pk, sk } = keys(event.session, event.seq);
     let mut item = Item::from([
         ("pk".to_owned(), text(pk)),
         ("sk".to_owned(), text(sk)),
         ("day".to_owned(), text(day_key(&day(event), shard))),
-        ("moment".to_owned(), text(super::Moment::of(event).to_string())),
+        ("moment".to_owned(), text(moment.to_string())),
         ("body".to_owned(), text(body)),
     ]);
     if let Some(person) = &event.person {

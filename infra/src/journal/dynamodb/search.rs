@@ -1,14 +1,15 @@
 //! Searching: an index finds candidates, newest first; the events themselves decide.
 
 use super::{DAYS, day_key, event, keys, partition, person_key, sort_key, target_key, who};
-use crate::approvals::limit;
 use crate::domain::audit::Event;
 use crate::domain::id::SessionId;
 use crate::domain::identity::PersonKey;
 use crate::dynamodb::{
     BY_APPROVAL, BY_PERSON, BY_TARGET, BY_TIME, DynamoStore, Index, Item, Keys, SHARDS, Span, text_of,
 };
-use crate::journal::{JournalError, JournalQuery, Moment, PAGE_BYTES_MAX, Page};
+use crate::journal::{
+    CheckedQuery, JournalError, JournalQuery, Moment, PAGE_BYTES_MAX, PEOPLE_MAX, Page, too_many_people,
+};
 use chrono::DateTime;
 use futures_util::future::try_join_all;
 use std::collections::BTreeSet;
@@ -18,9 +19,6 @@ const CANDIDATES_MAX: usize = 2000;
 
 /// Candidates that are read together.
 const STEP: usize = 100;
-
-/// People who bear one name that a search follows.
-const PEOPLE_MAX: usize = 20;
 
 /// Sorts behind every moment.
 const END: &str = Span::END;
@@ -35,7 +33,7 @@ pub(super) async fn search(store: &DynamoStore, query: &JournalQuery) -> Result<
         return Ok(Page::default());
     }
     let mut candidates = Candidates::of(store, &query, people.as_ref()).await?;
-    let (limit, mut page, mut bytes, mut seen) = (limit(query.limit), Page::default(), 0, 0);
+    let (mut page, mut bytes, mut seen) = (Page::default(), 0, 0);
     while seen < CANDIDATES_MAX {
         let found = candidates.next(store).await?;
         if found.is_empty() {
@@ -45,7 +43,7 @@ pub(super) async fn search(store: &DynamoStore, query: &JournalQuery) -> Result<
         seen += found.len();
         for (moment, event) in read(store, found).await? {
             if let Some(event) = event.filter(|event| query.matches(event, people.as_ref())) {
-                if page.events.len() == limit || bytes > PAGE_BYTES_MAX {
+                if page.events.len() == query.limit || bytes > PAGE_BYTES_MAX {
                     return Ok(page);
                 }
                 bytes += serde_json::to_vec(&event).map_or(0, |json| json.len());
@@ -64,9 +62,7 @@ async fn people(store: &DynamoStore, word: &str) -> Result<BTreeSet<PersonKey>, 
         .partition("the people", &who(word), &Span::all(PEOPLE_MAX + 1))
         .await?;
     if found.len() > PEOPLE_MAX {
-        return Err(JournalError::BadQuery(format!(
-            "more than {PEOPLE_MAX} people are called {word:?}: ask for an address or a subject"
-        )));
+        return Err(too_many_people(word));
     }
     let person = |item: &Item| PersonKey {
         issuer: text_of(item, "issuer").to_owned(),
@@ -77,7 +73,10 @@ async fn people(store: &DynamoStore, word: &str) -> Result<BTreeSet<PersonKey>, 
 
 /// Reads candidates, in the order given. What the time to live has taken meanwhile is none.
 async fn read(store: &DynamoStore, moments: Vec<Moment>) -> Result<Vec<(Moment, Option<Event>)>, JournalError> {
-    let wanted: Vec<Keys> = moments.iter().map(|moment| keys(moment.session, moment.seq)).collect();
+    let wanted: Vec<Keys> = moments
+        .iter()
+        .map(|moment| keys(moment.session(), moment.seq()))
+        .collect();
     let mut found = store.get_all("events of the journal", &wanted).await?;
     moments
         .into_iter()
@@ -116,29 +115,22 @@ enum Source {
 impl Candidates {
     async fn of(
         store: &DynamoStore,
-        query: &JournalQuery,
+        query: &CheckedQuery,
         people: Option<&BTreeSet<PersonKey>>,
     ) -> Result<Self, JournalError> {
-        let after = query.after.as_deref().map(str::parse::<Moment>).transpose();
-        let after = after.map_err(|_| JournalError::BadQuery("there is no such page".to_owned()))?;
-        let from = query
-            .since
-            .map_or_else(|| " ".to_owned(), |since| Moment::start_of(since));
-        let until = query
-            .until
-            .map_or_else(|| END.to_owned(), |until| Moment::start_of(until));
-        let before = match &after {
-            Some(after) => until.min(after.to_string()),
-            None => until,
-        };
+        let text = |moment: Option<Moment>, or: &str| moment.map_or_else(|| or.to_owned(), |moment| moment.to_string());
+        let (from, before) = (text(query.from, " "), text(query.before, END));
         let source = match (query.session, &query.approval, people, &query.target) {
             (Some(id), _, _, _) => Source::Session {
                 id,
-                before: after.filter(|after| after.session == id).map(|after| after.seq),
+                before: query
+                    .before
+                    .filter(|before| before.session() == id)
+                    .map(|before| before.seq()),
             },
             (None, Some(approval), _, _) => Source::Index {
                 index: &BY_APPROVAL,
-                keys: vec![approval.clone()],
+                keys: vec![approval.to_string()],
             },
             (None, None, Some(people), _) => Source::Index {
                 index: &BY_PERSON,
@@ -257,6 +249,6 @@ async fn of_session(
         .iter()
         .filter_map(|item| text_of(item, "moment").parse().ok())
         .collect();
-    let left = moments.last().map(|last| last.seq).filter(|_| items.len() == STEP);
+    let left = moments.last().map(|last| last.seq()).filter(|_| items.len() == STEP);
     Ok((moments, left))
 }
