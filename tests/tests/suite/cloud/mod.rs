@@ -1,3 +1,4 @@
 //! The harness's cloud: what tests of stores stand on.
 
 mod harness;
+mod recordings;
