@@ -388,7 +388,7 @@ pub fn countersign() -> Result<PathBuf> {
 }
 
 /// Plain HTTP on loopback needs no trusted roots.
-fn no_roots() -> Result<rustls::ClientConfig> {
+pub(crate) fn no_roots() -> Result<rustls::ClientConfig> {
     let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     Ok(rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
