@@ -10,12 +10,14 @@ use std::time::Duration;
 
 pub mod chain;
 pub mod contract;
+pub mod digest;
 pub mod disk;
 pub mod flaky;
 pub mod format;
 pub mod key;
 mod layout;
 pub mod proof;
+mod signed;
 
 pub use layout::{DIGEST_BYTES_MAX, DIGESTS_MAX, SESSIONS_MAX};
 
