@@ -272,8 +272,10 @@ pub enum Broken {
     Anchors { chunks: u64, witness: &'static str },
     #[error("the recording does not begin with its session's header: {0}")]
     Header(String),
-    #[error("the recording has {chunks} chunks, but {witness} knows of {expected}: chunk {chunks} is missing, and \
-            perhaps others after it")]
+    #[error(
+        "the recording has {chunks} chunks, but {witness} knows of {expected}: chunk {chunks} is missing, and \
+            perhaps others after it"
+    )]
     Missing {
         chunks: u64,
         expected: u64,

@@ -192,7 +192,11 @@ impl RunDigest {
     fn check(&self) -> Result<(), DigestError> {
         let wrong = |why: &str| Err(DigestError::Unreadable(why.to_owned()));
         let numbers = self.sessions.iter().map(|line| line.number);
-        if numbers.clone().zip(numbers.clone().skip(1)).any(|(one, two)| one >= two) {
+        if numbers
+            .clone()
+            .zip(numbers.clone().skip(1))
+            .any(|(one, two)| one >= two)
+        {
             return wrong("its sessions are not in order");
         }
         if !numbers.filter(|number| *number >= self.first).eq(self.first..self.next) {
@@ -298,7 +302,12 @@ impl RunChain {
         self.next = digest.next;
         self.ended = digest.ends;
         // What is open is named again and again until it is over.
-        let is_named = |number: u64| digest.sessions.binary_search_by_key(&number, |line| line.number).is_ok();
+        let is_named = |number: u64| {
+            digest
+                .sessions
+                .binary_search_by_key(&number, |line| line.number)
+                .is_ok()
+        };
         self.open.retain(|line| !is_named(line.number));
         self.open.extend(digest.sessions.iter().filter(|line| !line.closed));
         self.open.sort_unstable_by_key(|line| line.number);
@@ -330,9 +339,7 @@ impl FromStr for DigestName {
             })
         };
         // One name, one spelling.
-        parse()
-            .filter(|name| name.to_string() == text)
-            .ok_or(InvalidDigestName)
+        parse().filter(|name| name.to_string() == text).ok_or(InvalidDigestName)
     }
 }
 

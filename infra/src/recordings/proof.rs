@@ -74,9 +74,7 @@ impl<'k> Verifier<'k> {
             self.header = Some(self.check_header(&frames)?);
         }
         match self.anchored.get(&self.chain.chunks) {
-            Some((anchored, witness)) if *anchored != self.chain.last => {
-                Err(Broken::ChunkAnchor { number, witness })
-            }
+            Some((anchored, witness)) if *anchored != self.chain.last => Err(Broken::ChunkAnchor { number, witness }),
             Some(_) | None => Ok(frames),
         }
     }

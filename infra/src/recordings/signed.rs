@@ -69,9 +69,7 @@ fn take_apart<T: Signed>(bytes: &[u8]) -> Result<(T, &[u8], Vec<u8>), String> {
 
 fn signature_of(bytes: &[u8]) -> &[u8] {
     let end = bytes.len().saturating_sub(b"\"}\n".len());
-    bytes
-        .get(end.saturating_sub(SIGNATURE_DIGITS)..end)
-        .unwrap_or_default()
+    bytes.get(end.saturating_sub(SIGNATURE_DIGITS)..end).unwrap_or_default()
 }
 
 fn body(value: &impl Serialize) -> String {

@@ -74,7 +74,10 @@ fn one_changed_bit_anywhere_in_a_digest_is_found() {
         for bit in 0..8 {
             let mut changed = bytes.to_vec();
             changed[place] ^= 1 << bit;
-            assert!(RunDigest::read(&changed, key.public()).is_err(), "byte {place}, bit {bit}");
+            assert!(
+                RunDigest::read(&changed, key.public()).is_err(),
+                "byte {place}, bit {bit}"
+            );
         }
     }
     for changed in [[&bytes[..], b"\n"].concat(), bytes[1..].to_vec(), Vec::new()] {
@@ -101,14 +104,8 @@ fn a_digest_that_is_removed_swapped_repeated_or_of_another_run_is_found() {
     let (found, expected) = (1, 0);
     for (order, wrong) in [
         (vec![&all[1]], DigestError::Number { found, expected }),
-        (
-            vec![&all[0], &all[2]],
-            DigestError::Number { found: 2, expected: 1 },
-        ),
-        (
-            vec![&all[0], &all[0]],
-            DigestError::Number { found: 0, expected: 1 },
-        ),
+        (vec![&all[0], &all[2]], DigestError::Number { found: 2, expected: 1 }),
+        (vec![&all[0], &all[0]], DigestError::Number { found: 0, expected: 1 }),
         (vec![&all[0], &foreign], DigestError::Run),
     ] {
         let mut chain = begin();
@@ -121,7 +118,9 @@ fn a_digest_that_is_removed_swapped_repeated_or_of_another_run_is_found() {
 fn a_digest_that_its_own_key_signed_anew_does_not_fit_the_one_after_it() {
     let key = key();
     let all = run(&key);
-    let forged = begin().sign(draft(3600, vec![line(0, true), line(1, true)]), &key).unwrap();
+    let forged = begin()
+        .sign(draft(3600, vec![line(0, true), line(1, true)]), &key)
+        .unwrap();
     let mut chain = begin();
     chain.follow(&forged.digest, forged.sha256).unwrap();
     assert_eq!(chain.follow(&all[1].digest, all[1].sha256), Err(DigestError::Previous));

@@ -282,7 +282,13 @@ fn a_recording_that_its_own_key_signed_anew_is_found_by_the_journals_anchors() {
     let json = serde_json::to_vec(&header(sample.session)).unwrap();
     frames.push(Kind::Header, 0, &[&json], false);
     sample.chunks[0] = chain.seal(&frames.take().into(), &sample.key).unwrap();
-    assert_eq!(sample.verify(), Err(Broken::ChunkAnchor { number: 0, witness: "the journal" }));
+    assert_eq!(
+        sample.verify(),
+        Err(Broken::ChunkAnchor {
+            number: 0,
+            witness: "the journal"
+        })
+    );
 }
 
 #[test]
@@ -371,7 +377,13 @@ fn what_a_digest_says_is_held_against_the_recording() {
     };
     sample.verify().unwrap();
     sample.witness.digests[0].last = Digest::of(b"other");
-    assert_eq!(sample.verify(), Err(Broken::ChunkAnchor { number: 0, witness: digest }));
+    assert_eq!(
+        sample.verify(),
+        Err(Broken::ChunkAnchor {
+            number: 0,
+            witness: digest
+        })
+    );
     sample.witness.digests.remove(0);
     sample.chunks.pop();
     let (chunks, expected, witness) = (2, 3, digest);
