@@ -5,6 +5,7 @@
 )]
 
 pub mod certificates;
+pub mod cloud;
 pub mod connect;
 pub mod demo;
 pub mod harness;

@@ -17,6 +17,7 @@ pub mod format;
 pub mod key;
 mod layout;
 pub mod proof;
+pub mod s3;
 mod signed;
 
 pub use layout::{DIGEST_BYTES_MAX, DIGESTS_MAX, SESSIONS_MAX};

@@ -3,6 +3,7 @@
 
 mod api;
 mod bad_input;
+mod cloud;
 mod configuration;
 mod identity;
 mod invariants;

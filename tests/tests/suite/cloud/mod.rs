@@ -1,0 +1,3 @@
+//! The harness's cloud: what tests of stores stand on.
+
+mod harness;
