@@ -2,6 +2,7 @@
 
 use crate::config::{Config, Speaks, Target, TargetKind};
 use crate::console::{self, ApiLimits, Console, ConsoleParts, ServeLimits, TargetEntry};
+use crate::digests::{Digests, Means};
 use crate::gate::Gate;
 use crate::hold::Holds;
 use crate::journal::SessionJournal;
@@ -20,7 +21,7 @@ use countersign_infra::domain::audit::{Event, Happening};
 use countersign_infra::domain::id::SessionId;
 use countersign_infra::identity::oidc::Verifier;
 use countersign_infra::journal::Journal;
-use countersign_infra::recordings::key::{PublicKey, SigningKey};
+use countersign_infra::recordings::key::{KeyError, Keyring, SigningKey};
 use std::collections::BTreeMap;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -44,6 +45,7 @@ pub struct App {
     pub journal: Arc<dyn Journal>,
     pub spool: Spool,
     pub sessions: SessionRegistry,
+    pub digests: Digests,
     pub cancels: Cancels,
     /// Cancelled when live sessions are to end.
     pub sessions_stop: CancellationToken,
@@ -79,7 +81,7 @@ pub async fn run(config: PathBuf) -> anyhow::Result<()> {
     countersign_infra::telemetry::start(config.gateway.log_json);
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
-    let (app, stores, recording_key) = assemble(config, &stop).await?;
+    let (app, stores, recording_keys) = assemble(config, &stop).await?;
     let app = Arc::new(app);
     settle_the_past(&app).await?;
 
@@ -104,7 +106,7 @@ pub async fn run(config: PathBuf) -> anyhow::Result<()> {
     };
     let clients = TaskTracker::new();
     let api = console::router(Console::start(
-        console_parts(&app, stores, recording_key, postgres.local_addr()?),
+        console_parts(&app, stores, recording_keys, postgres.local_addr()?),
         &tasks,
     ));
     tracing::info!(postgres = %postgres.local_addr()?, http = %http.local_addr()?, "the gateway is ready");
@@ -126,20 +128,22 @@ pub async fn run(config: PathBuf) -> anyhow::Result<()> {
     let (holds, feed_stop) = (app.gate.holds().clone(), app.sessions_stop.clone());
     tasks.spawn(async move { holds.follow_feed(feed_stop).await });
     tasks.spawn(bury_the_dead(app.clone(), stop.clone()));
+    let (digesting, digests_stop) = (app.clone(), stop.clone());
+    tasks.spawn(async move { digesting.digests.keep(digests_stop).await });
 
     wait_for_signal().await?;
     drain(&app, &stop, &clients, &tasks).await;
     Ok(())
 }
 
-async fn assemble(config: Config, stop: &CancellationToken) -> anyhow::Result<(App, Stores, PublicKey)> {
+async fn assemble(config: Config, stop: &CancellationToken) -> anyhow::Result<(App, Stores, Keyring)> {
     let directory = config.gateway.data_dir.clone();
-    let key = {
+    let (key, recording_keys) = {
         let directory = directory.clone();
         tokio::task::spawn_blocking(move || open_directory(&directory)).await??
     };
+    let key = Arc::new(key);
     let stores = Stores::open(&config).await?;
-    let recording_key = key.public().clone();
     let policy = PolicyHandle::start(config.policy.path.clone(), stop.clone()).context("the policy")?;
     let holds = Holds::new(
         stores.approvals.clone(),
@@ -155,7 +159,7 @@ async fn assemble(config: Config, stop: &CancellationToken) -> anyhow::Result<(A
             .unwrap_or_else(|| directory.join("spool")),
         config.limits.spool_bytes_max,
         stores.recordings.clone(),
-        Arc::new(key),
+        key.clone(),
         Duration::from_secs(config.limits.record_wait_seconds_max),
     )
     .context("the recording spool")?;
@@ -165,6 +169,17 @@ async fn assemble(config: Config, stop: &CancellationToken) -> anyhow::Result<(A
         anyhow::Ok((config, verifier, vault))
     })
     .await??;
+    let sessions = SessionRegistry::default();
+    let means = Means {
+        gateway: config.gateway.name.clone(),
+        key,
+        recordings: stores.recordings.clone(),
+        journal: stores.journal.clone(),
+        directory: runs_directory(&config),
+    };
+    let digests = Digests::begin(means, sessions.clone())
+        .await
+        .context("the digests of sessions")?;
     let app = App {
         targets: config
             .targets
@@ -177,21 +192,37 @@ async fn assemble(config: Config, stop: &CancellationToken) -> anyhow::Result<(A
         analyst: Analyst::new(config.limits.statement_bytes_max).context("the statement parser")?,
         journal: stores.journal.clone(),
         spool,
-        sessions: SessionRegistry::default(),
+        sessions,
+        digests,
         cancels: Cancels::default(),
         sessions_stop: CancellationToken::new(),
         config,
     };
-    Ok((app, stores, recording_key))
+    Ok((app, stores, recording_keys))
 }
 
-fn open_directory(directory: &Path) -> anyhow::Result<SigningKey> {
+/// Beside the spool: who completes the recordings of a gateway that is gone writes its last digest too.
+fn runs_directory(config: &Config) -> PathBuf {
+    let spool = config.gateway.spool_dir.as_ref();
+    spool.unwrap_or(&config.gateway.data_dir).join("runs")
+}
+
+/// The key of this gateway's recordings, and it together with those of others that lie beside it.
+fn open_directory(directory: &Path) -> anyhow::Result<(SigningKey, Keyring)> {
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(directory)
         .with_context(|| format!("gateway.data_dir {}", directory.display()))?;
-    SigningKey::load_or_create(&directory.join("keys")).context("the recording key")
+    let keys = directory.join("keys");
+    let key = SigningKey::load_or_create(&keys).context("the recording key")?;
+    let mut ring = Keyring::from(key.public().clone());
+    match Keyring::load(&[keys]) {
+        Ok(others) => others.keys().iter().for_each(|other| ring.add(other.clone())),
+        Err(KeyError::NoKeys { .. }) => {}
+        Err(error) => return Err(error).context("the keys of recordings"),
+    }
+    Ok((key, ring))
 }
 
 /// Closes what an earlier run of the gateway left open.
@@ -262,7 +293,7 @@ async fn journal_the_dead(app: &App, approval: &Approval) {
     }
 }
 
-fn console_parts(app: &App, stores: Stores, recording_key: PublicKey, listens: std::net::SocketAddr) -> ConsoleParts {
+fn console_parts(app: &App, stores: Stores, recording_keys: Keyring, listens: std::net::SocketAddr) -> ConsoleParts {
     let host = app
         .config
         .http
@@ -281,7 +312,7 @@ fn console_parts(app: &App, stores: Stores, recording_key: PublicKey, listens: s
         approvals: stores.approvals,
         journal: stores.journal,
         recordings: stores.recordings,
-        recording_key,
+        recording_keys,
         verifier: app.verifier.clone(),
         policy: app.gate.policy().clone(),
         sessions: app.sessions.clone(),
@@ -317,6 +348,7 @@ async fn drain(app: &App, stop: &CancellationToken, clients: &TaskTracker, tasks
     {
         tracing::error!(sessions = app.sessions.len(), "sessions did not end in time");
     }
+    app.digests.end().await;
     tasks.close();
     drop(tokio::time::timeout(Duration::from_secs(20), tasks.wait()).await);
     app.spool.stop().await;

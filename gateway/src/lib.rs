@@ -8,6 +8,7 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod console;
+pub mod digests;
 pub mod gate;
 pub mod hold;
 pub mod journal;

@@ -48,7 +48,7 @@ use countersign_infra::domain::identity::Person;
 use countersign_infra::identity::oidc::Verifier;
 use countersign_infra::journal::Journal;
 use countersign_infra::recordings::RecordingStore;
-use countersign_infra::recordings::key::PublicKey;
+use countersign_infra::recordings::key::Keyring;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::task::TaskTracker;
@@ -95,8 +95,8 @@ pub struct ConsoleParts {
     pub approvals: Arc<dyn ApprovalStore>,
     pub journal: Arc<dyn Journal>,
     pub recordings: Arc<dyn RecordingStore>,
-    /// With which this gateway's recordings are checked.
-    pub recording_key: PublicKey,
+    /// With which recordings are checked: this gateway's own key first, then those of others that it was given.
+    pub recording_keys: Keyring,
     pub verifier: Arc<Verifier>,
     pub policy: PolicyHandle,
     pub sessions: SessionRegistry,
@@ -109,7 +109,7 @@ pub struct Console {
     gateway: String,
     approvals: Arc<dyn ApprovalStore>,
     recordings: Arc<dyn RecordingStore>,
-    recording_key: PublicKey,
+    recording_keys: Keyring,
     reader: Arc<dyn Journal>,
     journal: journal::ApiJournal,
     verifier: Arc<Verifier>,
@@ -130,7 +130,7 @@ impl Console {
             gateway: parts.gateway,
             approvals: parts.approvals,
             recordings: parts.recordings,
-            recording_key: parts.recording_key,
+            recording_keys: parts.recording_keys,
             reader: parts.journal,
             journal,
             verifier: parts.verifier,

@@ -185,6 +185,7 @@ impl Shared {
                 last: anchor.last,
             };
             self.journal.note(happening).await.map_err(End::NotJournaled)?;
+            self.guard.anchored(anchor);
         }
         Ok(())
     }
@@ -328,6 +329,7 @@ async fn close(shared: &Shared, end: &End) {
     let Some(recorder) = recorder else { return };
     match recorder.finish(&why).await {
         Ok(anchor) => {
+            shared.guard.closed(anchor);
             let closed = Happening::SessionClosed {
                 why: why.clone(),
                 chunks: anchor.chunks,

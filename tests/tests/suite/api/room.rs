@@ -93,7 +93,7 @@ impl Room {
             approvals: Arc::new(store.clone()),
             journal: Arc::new(store.clone()),
             recordings: recordings.clone(),
-            recording_key: SigningKey::generate().unwrap().public().clone(),
+            recording_keys: SigningKey::generate().unwrap().public().clone().into(),
             verifier: Arc::new(Verifier::new(vec![trusted]).unwrap()),
             policy: policy.clone(),
             sessions: sessions.clone(),
