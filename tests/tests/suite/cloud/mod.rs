@@ -2,4 +2,6 @@
 
 mod harness;
 mod recordings;
+mod spool;
+mod terraform;
 mod weather;
