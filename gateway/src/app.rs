@@ -2,6 +2,7 @@
 
 use crate::config::{Config, Speaks, Target, TargetKind};
 use crate::console::{self, ApiLimits, Console, ConsoleParts, ServeLimits, TargetEntry};
+use crate::digests::{Digests, Means};
 use crate::gate::Gate;
 use crate::hold::Holds;
 use crate::journal::SessionJournal;
@@ -9,18 +10,18 @@ use crate::policy::{PolicyHandle, TargetFacts};
 use crate::protocol::postgres::connection::Cancels;
 use crate::protocol::postgres::effects::Analyst;
 use crate::protocol::postgres::startup::Entry;
-use crate::record::Spool;
+use crate::record::{RecordError, Spool};
 use crate::sessions::SessionRegistry;
+use crate::settle::{self, Settler};
 use crate::stores::Stores;
 use crate::vault::Vault;
 use anyhow::Context;
 use countersign_infra::domain::access_request::Protocol;
 use countersign_infra::domain::approval::{Approval, State};
-use countersign_infra::domain::audit::{Event, Happening};
-use countersign_infra::domain::id::SessionId;
+use countersign_infra::domain::audit::Happening;
 use countersign_infra::identity::oidc::Verifier;
 use countersign_infra::journal::Journal;
-use countersign_infra::recordings::key::{PublicKey, SigningKey};
+use countersign_infra::recordings::key::{KeyError, Keyring, SigningKey};
 use std::collections::BTreeMap;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -41,9 +42,20 @@ pub struct App {
     pub journal: Arc<dyn Journal>,
     pub spool: Spool,
     pub sessions: SessionRegistry,
+    pub digests: Digests,
     pub cancels: Cancels,
     /// Cancelled when live sessions are to end.
     pub sessions_stop: CancellationToken,
+}
+
+impl App {
+    fn settler(&self) -> Settler<'_> {
+        Settler {
+            spool: &self.spool,
+            journal: &self.journal,
+            sessions: &self.sessions,
+        }
+    }
 }
 
 /// A target of the configuration.
@@ -76,9 +88,9 @@ pub async fn run(config: PathBuf) -> anyhow::Result<()> {
     countersign_infra::telemetry::start(config.gateway.log_json);
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
-    let (app, stores, recording_key) = assemble(config, &stop).await?;
+    let (app, stores, recording_keys) = assemble(config, &stop).await?;
     let app = Arc::new(app);
-    settle_the_past(&app).await?;
+    settle::earlier_run(&app.spool, &app.journal).await?;
 
     let postgres = TcpListener::bind(app.config.postgres.listen)
         .await
@@ -101,7 +113,7 @@ pub async fn run(config: PathBuf) -> anyhow::Result<()> {
     };
     let clients = TaskTracker::new();
     let api = console::router(Console::start(
-        console_parts(&app, stores, recording_key, postgres.local_addr()?),
+        console_parts(&app, stores, recording_keys, postgres.local_addr()?),
         &tasks,
     ));
     tracing::info!(postgres = %postgres.local_addr()?, http = %http.local_addr()?, "the gateway is ready");
@@ -123,20 +135,24 @@ pub async fn run(config: PathBuf) -> anyhow::Result<()> {
     let (holds, feed_stop) = (app.gate.holds().clone(), app.sessions_stop.clone());
     tasks.spawn(async move { holds.follow_feed(feed_stop).await });
     tasks.spawn(bury_the_dead(app.clone(), stop.clone()));
+    let (settling, settle_stop) = (app.clone(), stop.clone());
+    tasks.spawn(async move { settling.settler().keep(settle_stop).await });
+    let (digesting, digests_stop) = (app.clone(), stop.clone());
+    tasks.spawn(async move { digesting.digests.keep(digests_stop).await });
 
     wait_for_signal().await?;
     drain(&app, &stop, &clients, &tasks).await;
     Ok(())
 }
 
-async fn assemble(config: Config, stop: &CancellationToken) -> anyhow::Result<(App, Stores, PublicKey)> {
+async fn assemble(config: Config, stop: &CancellationToken) -> anyhow::Result<(App, Stores, Keyring)> {
     let directory = config.gateway.data_dir.clone();
-    let key = {
+    let (key, recording_keys) = {
         let directory = directory.clone();
         tokio::task::spawn_blocking(move || open_directory(&directory)).await??
     };
+    let key = Arc::new(key);
     let stores = Stores::open(&config).await?;
-    let recording_key = key.public().clone();
     let policy = PolicyHandle::start(config.policy.path.clone(), stop.clone()).context("the policy")?;
     let holds = Holds::new(
         stores.approvals.clone(),
@@ -144,24 +160,24 @@ async fn assemble(config: Config, stop: &CancellationToken) -> anyhow::Result<(A
         &config.http.public_url,
     )
     .context("the random source")?;
-    let spool = Spool::open(
-        &config
-            .gateway
-            .spool_dir
-            .clone()
-            .unwrap_or_else(|| directory.join("spool")),
-        config.limits.spool_bytes_max,
-        stores.recordings.clone(),
-        Arc::new(key),
-        Duration::from_secs(config.limits.record_wait_seconds_max),
-    )
-    .context("the recording spool")?;
+    let spool = open_spool(&config, &stores, key.clone()).context("the recording spool")?;
     let (config, verifier, vault) = tokio::task::spawn_blocking(move || {
         let verifier = config.verifier().context("the issuers")?;
         let vault = Vault::open(&config).context("the vault")?;
         anyhow::Ok((config, verifier, vault))
     })
     .await??;
+    let sessions = SessionRegistry::default();
+    let means = Means {
+        gateway: config.gateway.name.clone(),
+        key,
+        recordings: stores.recordings.clone(),
+        journal: stores.journal.clone(),
+        directory: runs_directory(&config),
+    };
+    let digests = Digests::begin(means, sessions.clone())
+        .await
+        .context("the digests of sessions")?;
     let app = App {
         targets: config
             .targets
@@ -174,51 +190,47 @@ async fn assemble(config: Config, stop: &CancellationToken) -> anyhow::Result<(A
         analyst: Analyst::new(config.limits.statement_bytes_max).context("the statement parser")?,
         journal: stores.journal.clone(),
         spool,
-        sessions: SessionRegistry::default(),
+        sessions,
+        digests,
         cancels: Cancels::default(),
         sessions_stop: CancellationToken::new(),
         config,
     };
-    Ok((app, stores, recording_key))
+    Ok((app, stores, recording_keys))
 }
 
-fn open_directory(directory: &Path) -> anyhow::Result<SigningKey> {
+/// A gateway that shares `spool_dir` with others has a directory of its own in it.
+fn open_spool(config: &Config, stores: &Stores, key: Arc<SigningKey>) -> Result<Spool, RecordError> {
+    let (bytes_max, store) = (config.limits.spool_bytes_max, stores.recordings.clone());
+    let wait_max = Duration::from_secs(config.limits.record_wait_seconds_max);
+    match &config.gateway.spool_dir {
+        Some(shared) => Spool::open_beside(shared, bytes_max, store, key, wait_max),
+        None => Spool::open(&config.gateway.data_dir.join("spool"), bytes_max, store, key, wait_max),
+    }
+}
+
+/// Beside the spool: who completes the recordings of a gateway that is gone writes its last digest too.
+fn runs_directory(config: &Config) -> PathBuf {
+    let spool = config.gateway.spool_dir.as_ref();
+    spool.unwrap_or(&config.gateway.data_dir).join("runs")
+}
+
+/// The key of this gateway's recordings, and it together with those of others that lie beside it.
+fn open_directory(directory: &Path) -> anyhow::Result<(SigningKey, Keyring)> {
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(directory)
         .with_context(|| format!("gateway.data_dir {}", directory.display()))?;
-    SigningKey::load_or_create(&directory.join("keys")).context("the recording key")
-}
-
-/// Closes what an earlier run of the gateway left open.
-async fn settle_the_past(app: &App) -> anyhow::Result<()> {
-    for recovered in app.spool.recover().await.context("the recordings of an earlier run")? {
-        if is_closed(app, recovered.session).await? {
-            continue;
-        }
-        let Some(journal) = SessionJournal::resume(app.journal.clone(), recovered.session).await? else {
-            tracing::warn!(session = %recovered.session, "a recording without a journal was closed");
-            continue;
-        };
-        let why = "the gateway ended without closing it".to_owned();
-        journal
-            .append(vec![Happening::SessionClosed {
-                why,
-                chunks: recovered.chunks,
-                last: recovered.last,
-            }])
-            .await?;
-        tracing::warn!(session = %recovered.session, "an interrupted recording was closed");
+    let keys = directory.join("keys");
+    let key = SigningKey::load_or_create(&keys).context("the recording key")?;
+    let mut ring = Keyring::from(key.public().clone());
+    match Keyring::load(&[keys]) {
+        Ok(others) => others.keys().iter().for_each(|other| ring.add(other.clone())),
+        Err(KeyError::NoKeys { .. }) => {}
+        Err(error) => return Err(error).context("the keys of recordings"),
     }
-    Ok(())
-}
-
-/// The session ended in order, and only the last of its recording was not in the store yet.
-async fn is_closed(app: &App, session: SessionId) -> anyhow::Result<bool> {
-    let events = app.journal.session(session).await?;
-    let closed = |event: &Event| matches!(event.what, Happening::SessionClosed { .. });
-    Ok(events.last().is_some_and(closed))
+    Ok((key, ring))
 }
 
 /// Marks what dead holders left, in the store and in the journals of their sessions.
@@ -263,7 +275,7 @@ async fn journal_the_dead(app: &App, approval: &Approval) {
     }
 }
 
-fn console_parts(app: &App, stores: Stores, recording_key: PublicKey, listens: std::net::SocketAddr) -> ConsoleParts {
+fn console_parts(app: &App, stores: Stores, recording_keys: Keyring, listens: std::net::SocketAddr) -> ConsoleParts {
     let host = app
         .config
         .http
@@ -283,7 +295,7 @@ fn console_parts(app: &App, stores: Stores, recording_key: PublicKey, listens: s
         journal: stores.journal,
         recordings: stores.recordings,
         operations: stores.operations,
-        recording_key,
+        recording_keys,
         verifier: app.verifier.clone(),
         policy: app.gate.policy().clone(),
         sessions: app.sessions.clone(),
@@ -323,6 +335,7 @@ async fn drain(app: &App, stop: &CancellationToken, clients: &TaskTracker, tasks
     {
         tracing::error!(sessions = app.sessions.len(), "sessions did not end in time");
     }
+    app.digests.end().await;
     tasks.close();
     drop(tokio::time::timeout(Duration::from_secs(20), tasks.wait()).await);
     app.spool.stop().await;

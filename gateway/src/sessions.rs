@@ -1,13 +1,16 @@
 //! The sessions that live in this gateway right now: who is connected, what each one does, and how to end it.
 
+use crate::digests::Ledger;
 use chrono::Utc;
 use countersign_infra::domain::Timestamp;
 use countersign_infra::domain::id::{ApprovalId, RunId, SessionId};
 use countersign_infra::domain::session::{SessionHeader, SessionNumber};
+use countersign_infra::recordings::chain::Anchor;
+use countersign_infra::recordings::digest::SessionLine;
 use serde::Serialize;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 /// What a live session does at the moment.
@@ -37,8 +40,9 @@ pub struct LiveSession {
 #[derive(Clone)]
 pub struct SessionRegistry {
     run: RunId,
-    /// The number of the next session of this run.
-    next: Arc<AtomicU64>,
+    /// What the next digest of this run says.
+    ledger: Arc<Mutex<Ledger>>,
+    ledger_full: Arc<Notify>,
     entries: Arc<Mutex<HashMap<SessionId, Entry>>>,
 }
 
@@ -47,7 +51,8 @@ impl Default for SessionRegistry {
     fn default() -> Self {
         Self {
             run: RunId(uuid::Uuid::now_v7()),
-            next: Arc::default(),
+            ledger: Arc::default(),
+            ledger_full: Arc::default(),
             entries: Arc::default(),
         }
     }
@@ -60,12 +65,39 @@ struct Entry {
 }
 
 impl SessionRegistry {
-    /// Numbers the next session of this run.
-    pub fn next_number(&self) -> SessionNumber {
-        SessionNumber {
-            run: self.run,
-            number: self.next.fetch_add(1, Ordering::Relaxed),
+    pub fn run(&self) -> RunId {
+        self.run
+    }
+
+    /// Numbers the next session of this run. From then on it stands in the digests: one that does not come to be
+    /// registered must be [given up](Self::give_up).
+    pub fn number(&self, session: SessionId) -> SessionNumber {
+        let mut ledger = self.ledger();
+        let number = ledger.open(session);
+        if ledger.is_full() {
+            self.ledger_full.notify_one();
         }
+        SessionNumber { run: self.run, number }
+    }
+
+    /// Says that a numbered session never began.
+    pub fn give_up(&self, number: SessionNumber) {
+        self.ledger().closed(number.number, Anchor::START);
+    }
+
+    /// What a digest says now, by number.
+    pub fn lines(&self) -> Vec<SessionLine> {
+        self.ledger().lines()
+    }
+
+    /// Says that a digest with these lines is safe.
+    pub fn named(&self, lines: &[SessionLine]) {
+        self.ledger().named(lines);
+    }
+
+    /// Waits until there are as many sessions to name as go into one digest.
+    pub async fn full(&self) {
+        self.ledger_full.notified().await;
     }
 
     /// Lists a session until the guard is dropped. `token` is what `end` cancels.
@@ -80,6 +112,7 @@ impl SessionRegistry {
         SessionGuard {
             registry: self.clone(),
             id: header.id,
+            number: header.number.number,
         }
     }
 
@@ -118,12 +151,18 @@ impl SessionRegistry {
     fn entries(&self) -> MutexGuard<'_, HashMap<SessionId, Entry>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// As for the list.
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Keeps a session in the list, and takes it off when dropped.
 pub struct SessionGuard {
     registry: SessionRegistry,
     id: SessionId,
+    number: u64,
 }
 
 impl SessionGuard {
@@ -133,6 +172,16 @@ impl SessionGuard {
             entry.live.state = state;
             entry.live.since = Utc::now();
         }
+    }
+
+    /// Says how far the recording has come.
+    pub fn anchored(&self, anchor: Anchor) {
+        self.registry.ledger().anchored(self.number, anchor);
+    }
+
+    /// Says that the recording is closed.
+    pub fn closed(&self, anchor: Anchor) {
+        self.registry.ledger().closed(self.number, anchor);
     }
 
     /// Why the session was asked to end; none while nobody asked.
@@ -147,6 +196,7 @@ impl SessionGuard {
 impl Drop for SessionGuard {
     fn drop(&mut self) {
         self.registry.entries().remove(&self.id);
+        self.registry.ledger().left(self.number);
     }
 }
 
@@ -157,10 +207,11 @@ mod tests {
     use countersign_infra::domain::identity::{Person, PersonKey, PersonKind};
 
     fn header() -> SessionHeader {
+        let id = SessionId(uuid::Uuid::now_v7());
         SessionHeader {
-            id: SessionId(uuid::Uuid::now_v7()),
+            id,
             gateway: "g1".to_owned(),
-            number: SessionRegistry::default().next_number(),
+            number: SessionRegistry::default().number(id),
             protocol: Protocol::Postgres,
             person: Person {
                 key: PersonKey {

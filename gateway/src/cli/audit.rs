@@ -183,5 +183,6 @@ fn in_words(what: &Happening) -> String {
             }
         }
         Happening::SignInRefused { why, client } => format!("{client}: {why}"),
+        Happening::DigestSigned { name, sessions, .. } => format!("digests/{name} names {sessions} sessions"),
     }
 }

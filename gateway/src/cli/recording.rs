@@ -156,7 +156,8 @@ pub fn witness(events: &[Event]) -> Witness {
             | Happening::CopyReceived { .. }
             | Happening::AuditQueried { .. }
             | Happening::Decided { .. }
-            | Happening::SignInRefused { .. } => {}
+            | Happening::SignInRefused { .. }
+            | Happening::DigestSigned { .. } => {}
         }
     }
     witness

@@ -190,7 +190,7 @@ impl Finding {
         self.chunks = report.chain.chunks;
         self.anchors = report.anchors;
         self.interrupted = report.manifest.as_ref().map(|manifest| manifest.interrupted);
-        self.key = Some(report.key.to_string());
+        self.key = Some(report.keys.to_string());
         self.own_key = recording.is_own_key;
         self.text.push_str(&format!("{report}\n"));
         if !recording.is_own_key {

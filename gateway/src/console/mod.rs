@@ -53,7 +53,7 @@ use countersign_infra::identity::oidc::Verifier;
 use countersign_infra::journal::Journal;
 use countersign_infra::operations::OperationStore;
 use countersign_infra::recordings::RecordingStore;
-use countersign_infra::recordings::key::PublicKey;
+use countersign_infra::recordings::key::Keyring;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::task::TaskTracker;
@@ -101,8 +101,8 @@ pub struct ConsoleParts {
     pub journal: Arc<dyn Journal>,
     pub recordings: Arc<dyn RecordingStore>,
     pub operations: Arc<dyn OperationStore>,
-    /// With which this gateway's recordings are checked.
-    pub recording_key: PublicKey,
+    /// With which recordings are checked: this gateway's own key first, then those of others that it was given.
+    pub recording_keys: Keyring,
     pub verifier: Arc<Verifier>,
     pub policy: PolicyHandle,
     pub sessions: SessionRegistry,
@@ -122,7 +122,7 @@ pub struct Console {
     recordings: Arc<dyn RecordingStore>,
     operations: Arc<dyn OperationStore>,
     readings: readings::Readings,
-    recording_key: PublicKey,
+    recording_keys: Keyring,
     reader: Arc<dyn Journal>,
     journal: journal::ApiJournal,
     verifier: Arc<Verifier>,
@@ -154,7 +154,7 @@ impl Console {
             recordings: parts.recordings,
             operations: parts.operations,
             readings: readings::Readings::default(),
-            recording_key: parts.recording_key,
+            recording_keys: parts.recording_keys,
             reader: parts.journal,
             journal,
             verifier: parts.verifier,

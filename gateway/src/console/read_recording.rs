@@ -11,6 +11,7 @@ use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::IntoResponse;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use countersign_infra::recordings::key::PublicKey;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -22,6 +23,9 @@ pub struct RecordingFacts {
     pub manifest: Option<String>,
     /// The public key of this gateway's recordings in PEM. Who does not trust the gateway keeps a copy of their own.
     pub key: String,
+    /// Every public key that this gateway was given, its own first: other gateways sign with theirs.
+    #[serde(default)]
+    pub keys: Vec<String>,
 }
 
 /// Says what a session's recording consists of. Journaled.
@@ -46,11 +50,17 @@ pub async fn read_recording(
     note_reading(&console, &caller, format!("recording of session {id}")).await?;
     let manifest = console.recordings.read_manifest(id).await?;
     let chunks = console.recordings.chunks(id).await?;
+    let keys = pems(&console);
     Ok(Json(RecordingFacts {
         chunks,
         manifest: manifest.map(|bytes| STANDARD.encode(bytes)),
-        key: console.recording_key.pem(),
+        key: keys.first().cloned().unwrap_or_default(),
+        keys,
     }))
+}
+
+pub(super) fn pems(console: &Console) -> Vec<String> {
+    console.recording_keys.keys().iter().map(PublicKey::pem).collect()
 }
 
 /// Reads one chunk of a recording as it is stored. Journaled.

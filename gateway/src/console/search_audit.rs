@@ -106,31 +106,14 @@ impl Filter {
     }
 }
 
-/// The names of happenings. A name that is none would find nothing, and look like "nothing happened".
-const EVENTS: [&str; 14] = [
-    "session_opened",
-    "asked",
-    "verdict",
-    "held",
-    "executing",
-    "answered",
-    "refused",
-    "gateway_sent",
-    "copy_received",
-    "recording_anchor",
-    "session_closed",
-    "audit_queried",
-    "decided",
-    "sign_in_refused",
-];
-
+/// A name that is none would find nothing, and look like "nothing happened".
 fn events(text: &str) -> Result<Vec<String>, Problem> {
     let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
-    let known = |name: &str| match EVENTS.contains(&name) {
+    let known = |name: &str| match Happening::NAMES.contains(&name) {
         true => Ok(name.to_owned()),
         false => Err(Problem::bad_request(format!(
             "`event`: there is no {name:?}; there are {}",
-            EVENTS.join(", ")
+            Happening::NAMES.join(", ")
         ))),
     };
     names.map(known).collect()

@@ -31,8 +31,10 @@ enum Step {
 
 /// Why a step was not done.
 enum Failure {
-    /// It may work later.
-    Later(String),
+    /// The store may take it later.
+    Store(String),
+    /// This machine's own disk may later.
+    Local(RecordError),
     /// It never will.
     Never(String),
     /// The spool stops.
@@ -46,7 +48,7 @@ impl Progress {
             Some(Step::Seal)
         } else if self.confirmed < self.sealed.chunks {
             Some(Step::Upload(self.confirmed))
-        } else if self.closed && !self.done {
+        } else if self.closed && self.released && !self.done {
             Some(Step::UploadManifest)
         } else {
             None
@@ -68,7 +70,14 @@ impl Session {
             match result {
                 // What came up between the last look and the flag.
                 Ok(()) => session.ship(&shared_),
-                Err(Failure::Later(message)) => session.ship_later(&shared_, &message),
+                Err(Failure::Store(message)) => {
+                    shared_.store_failed(&message);
+                    session.ship_later();
+                }
+                Err(Failure::Local(error)) => {
+                    session.stuck(Some(error));
+                    session.ship_later();
+                }
                 Err(Failure::Never(message)) => session.break_off(&message),
                 Err(Failure::Stopped) => {}
             }
@@ -82,8 +91,7 @@ impl Session {
         }
     }
 
-    fn ship_later(&self, shared: &Shared, message: &str) {
-        shared.store_failed(message);
+    fn ship_later(&self) {
         let mut retry = lock(&self.retry);
         let wait = (RETRY_MIN * 2u32.saturating_pow(retry.failures.min(8))).min(RETRY_MAX);
         retry.failures = retry.failures.saturating_add(1);
@@ -107,7 +115,9 @@ impl Session {
     async fn seal(self: &Arc<Self>, shared: &Arc<Shared>) -> Result<(), Failure> {
         let _permit = shared.sealers.acquire().await;
         self.off_thread(shared, |session, shared| session.seal_next(shared))
-            .await
+            .await?;
+        self.stuck(None);
+        Ok(())
     }
 
     async fn upload(self: &Arc<Self>, shared: &Arc<Shared>, number: u64) -> Result<(), Failure> {
@@ -133,19 +143,20 @@ impl Session {
     ) -> Result<(), Failure> {
         let (session, shared) = (Arc::clone(self), Arc::clone(shared));
         let done = blocking(&self.dir, move || work(&session, &shared)).await;
-        done.map_err(|error| Failure::Later(error.to_string()))
+        done.map_err(Failure::Local)
     }
 }
 
 async fn read(path: &std::path::Path) -> Result<bytes::Bytes, Failure> {
     match tokio::fs::read(path).await {
         Ok(bytes) => Ok(bytes.into()),
-        Err(error) => Err(Failure::Later(format!("{}: {error}", path.display()))),
+        Err(error) => Err(Failure::Local(RecordError::io(path)(error))),
     }
 }
 
 /// Sends one object. Dropped midway it may have been stored: it is sent again with the same bytes.
 async fn send(shared: &Shared, call: impl Future<Output = Result<(), RecordingError>>) -> Result<(), Failure> {
+    shared.store_asked();
     let bounded = tokio::time::timeout(UPLOAD_MAX, call);
     let Some(result) = shared.stop.run_until_cancelled(bounded).await else {
         return Err(Failure::Stopped);
@@ -155,7 +166,7 @@ async fn send(shared: &Shared, call: impl Future<Output = Result<(), RecordingEr
             shared.store_answered();
             Ok(())
         }
-        Ok(Err(error @ RecordingError::Unavailable { .. })) => Err(Failure::Later(error.to_string())),
+        Ok(Err(error @ RecordingError::Unavailable { .. })) => Err(Failure::Store(error.to_string())),
         Ok(Err(
             error @ (RecordingError::Exists(_)
             | RecordingError::Invalid(_)
@@ -165,6 +176,6 @@ async fn send(shared: &Shared, call: impl Future<Output = Result<(), RecordingEr
             shared.store_answered();
             Err(Failure::Never(error.to_string()))
         }
-        Err(_) => Err(Failure::Later(format!("no answer within {} s", UPLOAD_MAX.as_secs()))),
+        Err(_) => Err(Failure::Store(format!("no answer within {} s", UPLOAD_MAX.as_secs()))),
     }
 }

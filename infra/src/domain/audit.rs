@@ -4,7 +4,7 @@ use super::Timestamp;
 use super::access_request::Place;
 use super::approval::{Outcome, Terms};
 use super::effect::Effects;
-use super::id::{ApprovalId, Digest, SessionId};
+use super::id::{ApprovalId, Digest, RunId, SessionId};
 use super::identity::PersonKey;
 use super::session::SessionHeader;
 use serde::{Deserialize, Serialize};
@@ -96,6 +96,18 @@ pub enum Happening {
         why: String,
         client: String,
     },
+    /// The gateway signed a digest of its sessions, so that a digest which is removed shows.
+    DigestSigned {
+        /// Where it lies: `yyyy/mm/dd/<hh>-<run>-<number>.json`.
+        name: String,
+        run: RunId,
+        number: u64,
+        /// Of the digest's object.
+        sha256: Digest,
+        sessions: u64,
+        /// The run had no session after these.
+        ends: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -142,11 +154,12 @@ impl Happening {
             Self::AuditQueried { .. } => "audit_queried",
             Self::Decided { .. } => "decided",
             Self::SignInRefused { .. } => "sign_in_refused",
+            Self::DigestSigned { .. } => "digest_signed",
         }
     }
 
     /// Every name that a happening can have.
-    pub const NAMES: [&str; 14] = [
+    pub const NAMES: [&str; 15] = [
         "session_opened",
         "asked",
         "verdict",
@@ -161,6 +174,7 @@ impl Happening {
         "audit_queried",
         "decided",
         "sign_in_refused",
+        "digest_signed",
     ];
 
     /// The texts in it that people search: display text, messages, reasons.
@@ -185,6 +199,7 @@ impl Happening {
                 .map(String::as_str)
                 .collect(),
             Self::SignInRefused { why, client } => vec![why, client],
+            Self::DigestSigned { name, .. } => vec![name],
         }
     }
 
@@ -204,7 +219,8 @@ impl Happening {
             | Self::RecordingAnchor { .. }
             | Self::SessionClosed { .. }
             | Self::AuditQueried { .. }
-            | Self::SignInRefused { .. } => None,
+            | Self::SignInRefused { .. }
+            | Self::DigestSigned { .. } => None,
         }
     }
 }

@@ -1,11 +1,13 @@
 //! The chain of a recording's chunks, and the manifest that closes it.
 
 use super::format::{self, ChunkHead, Direction, Envelope, FormatError, Frame, KeyId, Kind};
-use super::key::{PublicKey, SigningKey};
+use super::key::{PublicKey, SigningKey, find};
+use super::signed::{self, Signed, Unsigned};
 use crate::domain::Timestamp;
 use crate::domain::id::{Digest, SessionId};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// Most bytes of a manifest object.
 pub const MANIFEST_BYTES_MAX: usize = 16 << 10;
@@ -105,19 +107,17 @@ impl Chain {
         Ok(chunk)
     }
 
-    /// Checks that `bytes` are the next chunk, signed by `key`, and returns its frames.
-    pub fn follow(&mut self, bytes: &[u8], key: &PublicKey) -> Result<Vec<Frame>, Broken> {
+    /// Checks that `bytes` are the next chunk, signed by the one of `keys` that it names, and returns its frames.
+    pub fn follow(&mut self, bytes: &[u8], keys: &(impl AsRef<[PublicKey]> + ?Sized)) -> Result<Vec<Frame>, Broken> {
         let number = self.chunks;
         let format = |source| Broken::Chunk { number, source };
         let envelope = Envelope::parse(bytes).map_err(format)?;
         let head = envelope.head;
-        if head.key != key.id() {
-            return Err(Broken::ChunkKey {
-                number,
-                found: head.key,
-                expected: key.id(),
-            });
-        }
+        let key = find(keys.as_ref(), head.key).ok_or_else(|| Broken::ChunkKey {
+            number,
+            found: head.key,
+            tried: KeyIds::of(keys.as_ref()),
+        })?;
         if !key.verifies(envelope.signed, envelope.signature) {
             return Err(Broken::ChunkSignature { number });
         }
@@ -164,9 +164,7 @@ impl Chain {
             why: end.why.chars().take(WHY_CHARS_MAX).collect(),
             key: key.key_id(),
         };
-        let body = manifest.body();
-        let signature = hex::encode(key.sign(body.as_bytes()));
-        Manifest::object(&body, &signature).into()
+        signed::sign(&manifest, key)
     }
 }
 
@@ -196,50 +194,53 @@ pub struct Manifest {
     pub key: KeyId,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SignedManifest {
-    manifest: Manifest,
-    signature: String,
+impl Signed for Manifest {
+    const NAME: &'static str = "manifest";
+    const FORMAT: &'static str = MANIFEST_FORMAT;
+    const BYTES_MAX: usize = MANIFEST_BYTES_MAX;
+
+    fn format(&self) -> &str {
+        &self.format
+    }
+
+    fn key(&self) -> KeyId {
+        self.key
+    }
 }
 
 impl Manifest {
-    /// Reads a manifest object and checks its signature. Only the exact bytes that the gateway wrote pass: another
-    /// spelling of the same JSON does not.
-    pub fn read(bytes: &[u8], key: &PublicKey) -> Result<Self, Broken> {
-        if bytes.len() > MANIFEST_BYTES_MAX {
-            return Err(Broken::Manifest(format!(
-                "it is longer than {MANIFEST_BYTES_MAX} bytes"
-            )));
-        }
-        let signed: SignedManifest =
-            serde_json::from_slice(bytes).map_err(|error| Broken::Manifest(error.to_string()))?;
-        let manifest = signed.manifest;
-        if manifest.format != MANIFEST_FORMAT {
-            return Err(Broken::Manifest(format!("its format is not `{MANIFEST_FORMAT}`")));
-        }
-        if manifest.key != key.id() {
-            return Err(Broken::ManifestKey {
-                found: manifest.key,
-                expected: key.id(),
-            });
-        }
-        let body = manifest.body();
-        let signature = hex::decode(&signed.signature).unwrap_or_default();
-        let same =
-            Self::object(&body, &signed.signature).as_bytes() == bytes && hex::encode(&signature) == signed.signature;
-        if !same || !key.verifies(body.as_bytes(), &signature) {
-            return Err(Broken::ManifestSignature);
-        }
-        Ok(manifest)
+    /// Reads a manifest object and checks its signature by the one of `keys` that it names. Only the exact bytes that
+    /// the gateway wrote pass: another spelling of the same JSON does not.
+    pub fn read(bytes: &[u8], keys: &(impl AsRef<[PublicKey]> + ?Sized)) -> Result<Self, Broken> {
+        let keys = keys.as_ref();
+        signed::read(bytes, keys).map_err(|unsigned| match unsigned {
+            Unsigned::Unreadable(why) => Broken::Manifest(why),
+            Unsigned::UnknownKey(found) => Broken::ManifestKey {
+                found,
+                tried: KeyIds::of(keys),
+            },
+            Unsigned::Changed => Broken::ManifestSignature,
+        })
     }
+}
 
-    fn body(&self) -> String {
-        serde_json::to_string(self).unwrap_or_default()
+/// Names of keys, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyIds(pub Vec<KeyId>);
+
+impl KeyIds {
+    pub fn of(keys: &[PublicKey]) -> Self {
+        Self(keys.iter().map(PublicKey::id).collect())
     }
+}
 
-    fn object(body: &str, signature: &str) -> String {
-        format!("{{\"manifest\":{body},\"signature\":\"{signature}\"}}\n")
+impl fmt::Display for KeyIds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("none");
+        }
+        let names: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        f.write_str(&names.join(", "))
     }
 }
 
@@ -252,8 +253,11 @@ pub enum Broken {
         #[source]
         source: FormatError,
     },
-    #[error("chunk {number} names the key {found}, not {expected}: another key signed it, or its head was changed")]
-    ChunkKey { number: u64, found: KeyId, expected: KeyId },
+    #[error(
+        "chunk {number} names the key {found}, which is not among those that are trusted ({tried}): another key signed \
+         it, or its head was changed"
+    )]
+    ChunkKey { number: u64, found: KeyId, tried: KeyIds },
     #[error("chunk {number} was changed: its signature does not fit its bytes")]
     ChunkSignature { number: u64 },
     #[error("chunk {number} belongs to session {found}")]
@@ -262,13 +266,16 @@ pub enum Broken {
     ChunkNumber { number: u64, found: u64 },
     #[error("chunk {number} does not follow the chunk before it")]
     ChunkPrevious { number: u64 },
-    #[error("chunk {number} is not the one that the journal anchored")]
-    ChunkAnchor { number: u64 },
-    #[error("the journal holds two different anchors of {chunks} chunks")]
-    Anchors { chunks: u64 },
+    #[error("chunk {number} is not the one that {witness} anchored")]
+    ChunkAnchor { number: u64, witness: &'static str },
+    #[error("{witness} holds an anchor of {chunks} chunks that differs from another one")]
+    Anchors { chunks: u64, witness: &'static str },
     #[error("the recording does not begin with its session's header: {0}")]
     Header(String),
-    #[error("the recording has {chunks} chunks, but {witness} knows of {expected}: its tail is missing")]
+    #[error(
+        "the recording has {chunks} chunks, but {witness} knows of {expected}: chunk {chunks} is missing, and \
+            perhaps others after it"
+    )]
     Missing {
         chunks: u64,
         expected: u64,
@@ -284,8 +291,8 @@ pub enum Broken {
     ManifestMissing,
     #[error("the manifest cannot be read: {0}")]
     Manifest(String),
-    #[error("the manifest names the key {found}, not {expected}")]
-    ManifestKey { found: KeyId, expected: KeyId },
+    #[error("the manifest names the key {found}, which is not among those that are trusted ({tried})")]
+    ManifestKey { found: KeyId, tried: KeyIds },
     #[error("the manifest was changed: its signature does not fit its bytes")]
     ManifestSignature,
     #[error("the manifest and the chunks disagree about {0}")]

@@ -4,7 +4,7 @@ use super::format::KeyId;
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
@@ -13,6 +13,8 @@ use zeroize::Zeroizing;
 pub const PRIVATE_FILE: &str = "recording.pem";
 /// The file of the public key within the keys directory.
 pub const PUBLIC_FILE: &str = "recording.pub.pem";
+/// How files of public keys end that a directory of keys is made of.
+const PUBLIC_ENDING: &str = ".pub.pem";
 
 /// An Ed25519 SubjectPublicKeyInfo up to the 32 bytes of the key (RFC 8410, section 4).
 const SPKI_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
@@ -34,6 +36,12 @@ pub enum KeyError {
     Lost { path: PathBuf, public: PathBuf },
     #[error("this is not {0}")]
     Invalid(&'static str),
+    #[error("{path} is not an Ed25519 public key in PEM")]
+    NotPublic { path: PathBuf },
+    #[error("there is no public key in {path}: their files end in {PUBLIC_ENDING}")]
+    NoKeys { path: PathBuf },
+    #[error("{path} has more than {KEYS_MAX} public keys")]
+    TooMany { path: PathBuf },
     #[error("no key could be made")]
     Random,
 }
@@ -165,6 +173,105 @@ impl PublicKey {
     fn der(&self) -> Vec<u8> {
         [SPKI_PREFIX.as_slice(), self.raw.as_slice()].concat()
     }
+}
+
+/// One key is a list of one: what is checked by a list can be checked by a key.
+impl AsRef<[PublicKey]> for PublicKey {
+    fn as_ref(&self) -> &[PublicKey] {
+        std::slice::from_ref(self)
+    }
+}
+
+/// The key of that name.
+pub(super) fn find(keys: &[PublicKey], id: KeyId) -> Option<&PublicKey> {
+    keys.iter().find(|key| key.id() == id)
+}
+
+/// The public keys that a reader of recordings trusts: each gateway signs with its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keyring(Vec<PublicKey>);
+
+/// Most keys of a keyring.
+const KEYS_MAX: usize = 1000;
+/// Longest file that is read as a public key.
+const KEY_FILE_BYTES_MAX: u64 = 64 << 10;
+
+impl Keyring {
+    /// Each key once, in the order given.
+    pub fn new(keys: impl IntoIterator<Item = PublicKey>) -> Self {
+        let mut ring = Self(Vec::new());
+        for key in keys {
+            ring.add(key);
+        }
+        ring
+    }
+
+    pub fn add(&mut self, key: PublicKey) {
+        if !self.0.contains(&key) {
+            self.0.push(key);
+        }
+    }
+
+    /// Loads public keys in PEM: from files, and from every `*.pub.pem` of directories. A place without any key is an
+    /// error. Blocks.
+    pub fn load(places: &[PathBuf]) -> Result<Self, KeyError> {
+        let mut ring = Self(Vec::new());
+        for place in places {
+            let files = if place.is_dir() {
+                public_files(place)?
+            } else {
+                vec![place.clone()]
+            };
+            if files.is_empty() {
+                return Err(KeyError::NoKeys { path: place.clone() });
+            }
+            for file in files {
+                ring.add(read_public(&file)?);
+            }
+            if ring.0.len() > KEYS_MAX {
+                return Err(KeyError::TooMany { path: place.clone() });
+            }
+        }
+        Ok(ring)
+    }
+
+    pub fn keys(&self) -> &[PublicKey] {
+        &self.0
+    }
+}
+
+impl AsRef<[PublicKey]> for Keyring {
+    fn as_ref(&self) -> &[PublicKey] {
+        &self.0
+    }
+}
+
+impl From<PublicKey> for Keyring {
+    fn from(key: PublicKey) -> Self {
+        Self(vec![key])
+    }
+}
+
+fn public_files(directory: &Path) -> Result<Vec<PathBuf>, KeyError> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(directory).map_err(io(directory))? {
+        let path = entry.map_err(io(directory))?.path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        if name.is_some_and(|name| name.ends_with(PUBLIC_ENDING)) {
+            files.push(path);
+        }
+    }
+    files.sort_unstable();
+    Ok(files)
+}
+
+fn read_public(path: &Path) -> Result<PublicKey, KeyError> {
+    let mut pem = String::new();
+    let file = std::fs::File::open(path).map_err(io(path))?;
+    file.take(KEY_FILE_BYTES_MAX)
+        .read_to_string(&mut pem)
+        .map_err(io(path))?;
+    PublicKey::from_pem(&pem).map_err(|_| KeyError::NotPublic { path: path.to_owned() })
 }
 
 fn io(path: &Path) -> impl FnOnce(std::io::Error) -> KeyError {

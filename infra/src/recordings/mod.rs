@@ -10,6 +10,7 @@ use std::time::Duration;
 
 pub mod chain;
 pub mod contract;
+pub mod digest;
 pub mod disk;
 pub mod flaky;
 pub mod format;
@@ -17,6 +18,7 @@ pub mod key;
 mod layout;
 pub mod proof;
 pub mod s3;
+mod signed;
 
 pub use layout::{DIGEST_BYTES_MAX, DIGESTS_MAX, SESSIONS_MAX};
 

@@ -1,7 +1,7 @@
 //! The proof that a recording is as its gateway wrote it: chunk by chunk, against the manifest and the journal.
 
-use super::chain::{Anchor, Broken, Chain, Manifest};
-use super::format::{Frame, KeyId, Kind};
+use super::chain::{Anchor, Broken, Chain, KeyIds, Manifest};
+use super::format::{Envelope, Frame, KeyId, Kind};
 use super::key::PublicKey;
 use crate::domain::id::{Digest, SessionId};
 use crate::domain::session::SessionHeader;
@@ -9,52 +9,72 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// What the journal says of a recording.
+/// What the journal and the digests say of a recording.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Witness {
     pub anchors: Vec<Anchor>,
     /// What the journal says the recording ended with; none while the session is open there.
     pub closed: Option<Anchor>,
     pub header: Option<SessionHeader>,
+    /// What the gateway's signed digests say.
+    pub digests: Vec<Anchor>,
 }
+
+const JOURNAL: &str = "the journal";
+const DIGEST: &str = "the gateway's digest";
 
 /// Checks a recording chunk by chunk.
 pub struct Verifier<'k> {
-    key: &'k PublicKey,
+    keys: &'k [PublicKey],
     chain: Chain,
     witness: Witness,
-    anchored: BTreeMap<u64, Digest>,
+    anchored: BTreeMap<u64, (Digest, &'static str)>,
     header: Option<SessionHeader>,
+    /// The keys that signed the chunks so far.
+    signers: Vec<KeyId>,
 }
 
 impl<'k> Verifier<'k> {
-    /// `key` must come from outside the place that holds the recording.
-    pub fn new(session: SessionId, key: &'k PublicKey, witness: Witness) -> Result<Self, Broken> {
-        let mut anchored = BTreeMap::from([(0, Digest::ZERO)]);
-        for anchor in witness.anchors.iter().chain(&witness.closed) {
-            let known = anchored.entry(anchor.chunks).or_insert(anchor.last);
+    /// `keys` must come from outside the place that holds the recording.
+    pub fn new(
+        session: SessionId,
+        keys: &'k (impl AsRef<[PublicKey]> + ?Sized),
+        witness: Witness,
+    ) -> Result<Self, Broken> {
+        let mut anchored = BTreeMap::from([(0, (Digest::ZERO, JOURNAL))]);
+        let journaled = witness.anchors.iter().chain(&witness.closed);
+        let all = journaled.map(|anchor| (anchor, JOURNAL));
+        for (anchor, witness) in all.chain(witness.digests.iter().map(|anchor| (anchor, DIGEST))) {
+            let (known, _) = anchored.entry(anchor.chunks).or_insert((anchor.last, witness));
             if *known != anchor.last {
-                return Err(Broken::Anchors { chunks: anchor.chunks });
+                let chunks = anchor.chunks;
+                return Err(Broken::Anchors { chunks, witness });
             }
         }
         Ok(Self {
-            key,
+            keys: keys.as_ref(),
             chain: Chain::new(session),
             witness,
             anchored,
             header: None,
+            signers: Vec::new(),
         })
     }
 
     /// Checks the next chunk and returns its frames.
     pub fn chunk(&mut self, bytes: &[u8]) -> Result<Vec<Frame>, Broken> {
         let number = self.chain.chunks;
-        let frames = self.chain.follow(bytes, self.key)?;
+        let frames = self.chain.follow(bytes, self.keys)?;
+        if let Ok(Envelope { head, .. }) = Envelope::parse(bytes)
+            && !self.signers.contains(&head.key)
+        {
+            self.signers.push(head.key);
+        }
         if number == 0 {
             self.header = Some(self.check_header(&frames)?);
         }
         match self.anchored.get(&self.chain.chunks) {
-            Some(anchored) if *anchored != self.chain.last => Err(Broken::ChunkAnchor { number }),
+            Some((anchored, witness)) if *anchored != self.chain.last => Err(Broken::ChunkAnchor { number, witness }),
             Some(_) | None => Ok(frames),
         }
     }
@@ -75,22 +95,23 @@ impl<'k> Verifier<'k> {
     /// Checks the end: against the manifest, and against what the journal knows.
     pub fn finish(self, manifest: Option<&[u8]>) -> Result<Report, Broken> {
         let chunks = self.chain.chunks;
-        let anchored_chunks = self.anchored.keys().next_back().copied().unwrap_or(0);
-        if anchored_chunks > chunks {
+        let last = self.anchored.last_key_value();
+        let (expected, witness) = last.map_or((0, JOURNAL), |(chunks, (_, witness))| (*chunks, *witness));
+        if expected > chunks {
             return Err(Broken::Missing {
                 chunks,
-                expected: anchored_chunks,
-                witness: "the journal",
+                expected,
+                witness,
             });
         }
         if let Some(closed) = self.witness.closed.filter(|closed| closed.chunks != chunks) {
             return Err(Broken::TooMany {
                 chunks,
                 expected: closed.chunks,
-                witness: "the journal",
+                witness: JOURNAL,
             });
         }
-        let manifest = manifest.map(|bytes| Manifest::read(bytes, self.key)).transpose()?;
+        let manifest = manifest.map(|bytes| Manifest::read(bytes, self.keys)).transpose()?;
         match &manifest {
             Some(manifest) => agree(manifest, &self.chain, self.header.as_ref())?,
             None if self.witness.closed.is_some_and(|closed| closed.chunks > 0) => {
@@ -98,12 +119,15 @@ impl<'k> Verifier<'k> {
             }
             None => {}
         }
+        let mut signers = self.signers;
+        let closer = manifest.as_ref().map(|manifest| manifest.key);
+        signers.extend(closer.filter(|key| !signers.contains(key)));
         Ok(Report {
-            key: self.key.id(),
+            keys: KeyIds(signers),
             chain: self.chain,
             header: self.header,
             anchors: self.witness.anchors.len() + usize::from(self.witness.closed.is_some()),
-            anchored_chunks,
+            anchored_chunks: expected,
             closed: self.witness.closed.is_some(),
             manifest,
         })
@@ -162,9 +186,9 @@ pub fn verify_recording(
     chunks: &[Bytes],
     manifest: Option<&[u8]>,
     witness: Witness,
-    key: &PublicKey,
+    keys: &(impl AsRef<[PublicKey]> + ?Sized),
 ) -> Result<Report, Broken> {
-    let mut verifier = Verifier::new(session, key, witness)?;
+    let mut verifier = Verifier::new(session, keys, witness)?;
     for chunk in chunks {
         verifier.chunk(chunk)?;
     }
@@ -174,12 +198,13 @@ pub fn verify_recording(
 /// What was checked of a recording that is as its gateway wrote it. Displayed, it says what that proves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    pub key: KeyId,
+    /// The keys that signed it: more than one where another gateway closed it.
+    pub keys: KeyIds,
     pub chain: Chain,
     pub header: Option<SessionHeader>,
     /// How many anchors of the journal were compared.
     pub anchors: usize,
-    /// Up to how many chunks the journal's anchors reach.
+    /// Up to how many chunks the anchors reach.
     pub anchored_chunks: u64,
     /// The journal says that the session was closed.
     pub closed: bool,
@@ -193,8 +218,8 @@ impl fmt::Display for Report {
         writeln!(f, "recording of session {}", self.chain.session)?;
         writeln!(
             f,
-            "  chunks    {chunks}, each signed by key {}, each naming the SHA-256 of the one before",
-            self.key
+            "  chunks    {chunks}, each signed (by {}), each naming the SHA-256 of the one before",
+            self.signers()
         )?;
         writeln!(
             f,
@@ -222,11 +247,19 @@ impl fmt::Display for Report {
 }
 
 impl Report {
+    fn signers(&self) -> String {
+        match self.keys.0.len() {
+            0 | 1 => format!("key {}", self.keys),
+            _ => format!("keys {}", self.keys),
+        }
+    }
+
     fn write_manifest(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.manifest {
             Some(manifest) => writeln!(
                 f,
-                "  manifest  signed by the same key; {} from {} to {} ({})",
+                "  manifest  signed by key {}; {} from {} to {} ({})",
+                manifest.key,
                 if manifest.interrupted {
                     "interrupted,"
                 } else {

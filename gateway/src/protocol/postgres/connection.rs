@@ -282,10 +282,11 @@ async fn reach(
     let upstream = upstream::dial(&address, &login)
         .await
         .map_err(|error| error.refusal(name))?;
+    let id = SessionId(uuid::Uuid::now_v7());
     let header = SessionHeader {
-        id: SessionId(uuid::Uuid::now_v7()),
+        id,
         gateway: app.config.gateway.name.clone(),
-        number: app.sessions.next_number(),
+        number: app.sessions.number(id),
         protocol: Protocol::Postgres,
         person: person.clone(),
         client: wish.client.clone(),
@@ -351,6 +352,7 @@ async fn run(app: &Arc<App>, ready: Ready) {
     let (key, journal, recorder) = match begin(app, &header, cancel.clone()).await {
         Ok(begun) => begun,
         Err(refusal) => {
+            app.sessions.give_up(header.number);
             drop(startup::tell(&mut writer, &refusal).await);
             return;
         }

@@ -185,6 +185,7 @@ impl Shared {
                 last: anchor.last,
             };
             self.journal.note(happening).await.map_err(End::NotJournaled)?;
+            self.guard.anchored(anchor);
         }
         Ok(())
     }
@@ -326,20 +327,26 @@ async fn close(shared: &Shared, end: &End) {
     let why = end.to_string();
     let recorder = shared.recorder.lock().await.take();
     let Some(recorder) = recorder else { return };
-    match recorder.finish(&why).await {
-        Ok(anchor) => {
+    match recorder.close(&why).await {
+        Ok(finished) => {
+            let anchor = finished.anchor();
+            shared.guard.closed(anchor);
             let closed = Happening::SessionClosed {
                 why: why.clone(),
                 chunks: anchor.chunks,
                 last: anchor.last,
             };
-            if let Err(error) = shared.journal.append(vec![closed]).await {
-                tracing::error!(session = %shared.header.id, %error, "the end of the session could not be journaled");
+            // The journal first: only what it knows of leaves the spool for good.
+            match shared.journal.append(vec![closed]).await {
+                Ok(()) => finished.send().await,
+                Err(error) => {
+                    tracing::error!(session = %shared.header.id, %error, "the end of the session could not be journaled");
+                }
             }
         }
         Err(error) => {
             tracing::error!(session = %shared.header.id, %error, "the recording could not be closed");
-            // What was noted is written all the same; the next start closes the recording.
+            // What was noted is written all the same; the recording is closed later.
             if let Err(error) = shared.journal.append(Vec::new()).await {
                 tracing::error!(session = %shared.header.id, %error, "the end of the session could not be journaled");
             }

@@ -168,7 +168,7 @@ mod tests {
     use super::{Broken, Chain, verify_chain};
     use crate::domain::approval::Outcome;
     use crate::domain::audit::{Event, Happening, VerdictWord};
-    use crate::domain::example::{alice, at, effects, header, place, session, start, terms};
+    use crate::domain::example::{alice, at, effects, header, place, session, session_number, start, terms};
     use crate::domain::id::{ApprovalId, Digest};
     use chrono::TimeDelta;
     use serde_json::Value;
@@ -247,6 +247,14 @@ mod tests {
             Happening::SignInRefused {
                 why: text(),
                 client: text(),
+            },
+            Happening::DigestSigned {
+                name: text(),
+                run: session_number(0).run,
+                number: 6,
+                sha256: operation,
+                sessions: 7,
+                ends: true,
             },
             Happening::SessionClosed {
                 why: text(),

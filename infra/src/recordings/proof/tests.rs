@@ -4,7 +4,7 @@ use crate::domain::access_request::{Client, Protocol};
 use crate::domain::identity::{Person, PersonKey, PersonKind};
 use crate::recordings::chain::End;
 use crate::recordings::format::{Direction, FormatError, FrameBuffer};
-use crate::recordings::key::SigningKey;
+use crate::recordings::key::{Keyring, SigningKey};
 
 fn header(id: SessionId) -> SessionHeader {
     SessionHeader {
@@ -87,6 +87,7 @@ fn sample_of(session: SessionId, key: SigningKey) -> Sample {
         closed: anchors.pop(),
         anchors,
         header: Some(header),
+        digests: Vec::new(),
     };
     Sample {
         session,
@@ -281,7 +282,13 @@ fn a_recording_that_its_own_key_signed_anew_is_found_by_the_journals_anchors() {
     let json = serde_json::to_vec(&header(sample.session)).unwrap();
     frames.push(Kind::Header, 0, &[&json], false);
     sample.chunks[0] = chain.seal(&frames.take().into(), &sample.key).unwrap();
-    assert_eq!(sample.verify(), Err(Broken::ChunkAnchor { number: 0 }));
+    assert_eq!(
+        sample.verify(),
+        Err(Broken::ChunkAnchor {
+            number: 0,
+            witness: "the journal"
+        })
+    );
 }
 
 #[test]
@@ -301,7 +308,10 @@ fn anchors_that_contradict_each_other_are_found() {
             anchor.last = Digest::of(b"other");
             sample.witness.anchors.push(anchor);
         },
-        Broken::Anchors { chunks: 1 },
+        Broken::Anchors {
+            chunks: 1,
+            witness: "the journal",
+        },
     );
 }
 
@@ -323,4 +333,66 @@ fn a_manifest_of_an_interrupted_session_says_so() {
     assert!(report.manifest.as_ref().unwrap().interrupted);
     let text = report.to_string();
     assert!(text.contains("interrupted") && !text.contains('\u{1b}'), "{text}");
+}
+
+#[test]
+fn a_recording_that_another_gateway_closed_needs_both_keys() {
+    let sample = sample();
+    let adopter = SigningKey::generate().unwrap();
+    let mut chain = Chain::new(sample.session);
+    for chunk in &sample.chunks {
+        chain.follow(chunk, sample.key.public()).unwrap();
+    }
+    let end = End {
+        started: moment(0),
+        ended: moment(3),
+        interrupted: true,
+        why: "its gateway died".to_owned(),
+    };
+    let manifest = chain.close(end, &adopter);
+    let verify = |keys: &[&SigningKey]| {
+        let keys = Keyring::new(keys.iter().map(|key| key.public().clone()));
+        let witness = sample.witness.clone();
+        verify_recording(sample.session, &sample.chunks, Some(&manifest), witness, &keys)
+    };
+    let report = verify(&[&adopter, &sample.key]).unwrap();
+    assert_eq!(report.keys.0, [sample.key.key_id(), adopter.key_id()]);
+    let closed_by = format!("signed by key {}", adopter.key_id());
+    assert!(report.to_string().contains(&closed_by), "{report}");
+    assert!(matches!(verify(&[&sample.key]), Err(Broken::ManifestKey { .. })));
+    let broken = verify(&[&adopter]).unwrap_err();
+    let text = broken.to_string();
+    for id in [adopter.key_id(), sample.key.key_id()] {
+        assert!(text.contains(&id.to_string()), "{text}");
+    }
+}
+
+#[test]
+fn what_a_digest_says_is_held_against_the_recording() {
+    let digest = "the gateway's digest";
+    let mut sample = sample();
+    sample.witness = Witness {
+        digests: vec![sample.witness.anchors[0], sample.witness.closed.unwrap()],
+        ..Witness::default()
+    };
+    sample.verify().unwrap();
+    sample.witness.digests[0].last = Digest::of(b"other");
+    assert_eq!(
+        sample.verify(),
+        Err(Broken::ChunkAnchor {
+            number: 0,
+            witness: digest
+        })
+    );
+    sample.witness.digests.remove(0);
+    sample.chunks.pop();
+    let (chunks, expected, witness) = (2, 3, digest);
+    assert_eq!(
+        sample.verify_manifest(None),
+        Err(Broken::Missing {
+            chunks,
+            expected,
+            witness
+        })
+    );
 }

@@ -122,7 +122,7 @@ impl Room {
             journal: Arc::new(self.store.clone()),
             recordings: self.recordings.clone(),
             operations: self.operations.clone(),
-            recording_key: SigningKey::generate().unwrap().public().clone(),
+            recording_keys: SigningKey::generate().unwrap().public().clone().into(),
             verifier: Arc::new(Verifier::new(vec![trusted]).unwrap()),
             policy: self.policy.clone(),
             sessions: self.sessions.clone(),

@@ -3,6 +3,8 @@
 mod gateways;
 mod harness;
 mod operations;
+mod recordings;
+mod spool;
 mod stores;
 mod terraform;
 mod weather;

@@ -1,0 +1,122 @@
+//! What the last digest of a run says that did not live to sign it: as the journal knows it.
+
+use countersign_infra::domain::audit::{Event, Happening};
+use countersign_infra::domain::id::SessionId;
+use countersign_infra::journal::{Journal, JournalError, JournalQuery};
+use countersign_infra::recordings::chain::Anchor;
+use countersign_infra::recordings::digest::{RunChain, SessionLine};
+use std::collections::BTreeMap;
+
+/// Events of one page of the journal.
+const PAGE: usize = 1000;
+/// A session may have been journaled under a clock that stood behind the one of the digest.
+const CLOCK_MAX: chrono::TimeDelta = chrono::TimeDelta::hours(1);
+
+/// The sessions that were open when the run's last digest was made, and those that were opened since.
+pub async fn lines(journal: &dyn Journal, chain: &RunChain) -> Result<Vec<SessionLine>, JournalError> {
+    let mut sessions: BTreeMap<u64, SessionId> = opened(journal, chain).await?;
+    let end = sessions.keys().next_back().map_or(chain.next, |last| last + 1);
+    let mut lines = Vec::new();
+    for line in &chain.open {
+        sessions.insert(line.number, line.session);
+    }
+    for (number, session) in &sessions {
+        let events = journal.session(*session).await?;
+        let (anchor, closed) = reached(&events);
+        // What a digest has said stays true, whatever the journal knows.
+        let before = chain
+            .open
+            .iter()
+            .find(|line| line.number == *number)
+            .map(SessionLine::anchor);
+        let anchor = before.filter(|before| before.chunks > anchor.chunks).unwrap_or(anchor);
+        lines.push(SessionLine {
+            number: *number,
+            session: *session,
+            chunks: anchor.chunks,
+            last: anchor.last,
+            closed,
+        });
+    }
+    let unused = (chain.next..end).filter(|number| !sessions.contains_key(number));
+    lines.extend(unused.map(nothing));
+    lines.sort_unstable_by_key(|line| line.number);
+    Ok(lines)
+}
+
+/// A number that was given, and then the gateway ended before the session was on record: nothing of it ever ran.
+fn nothing(number: u64) -> SessionLine {
+    SessionLine {
+        number,
+        session: SessionId(uuid::Uuid::nil()),
+        chunks: Anchor::START.chunks,
+        last: Anchor::START.last,
+        closed: true,
+    }
+}
+
+async fn opened(journal: &dyn Journal, chain: &RunChain) -> Result<BTreeMap<u64, SessionId>, JournalError> {
+    let mut found = BTreeMap::new();
+    let mut query = JournalQuery {
+        since: chain.to.checked_sub_signed(CLOCK_MAX),
+        events: vec!["session_opened".to_owned()],
+        limit: PAGE,
+        ..JournalQuery::default()
+    };
+    loop {
+        let page = journal.search(&query).await?;
+        for event in page.events {
+            if let Happening::SessionOpened { header } = event.what
+                && header.number.run == chain.run
+                && header.number.number >= chain.next
+            {
+                found.insert(header.number.number, header.id);
+            }
+        }
+        match page.next {
+            Some(next) if query.after.as_ref() != Some(&next) => query.after = Some(next),
+            Some(_) | None => return Ok(found),
+        }
+    }
+}
+
+/// How far a recording came by the journal, and whether it ended there.
+fn reached(events: &[Event]) -> (Anchor, bool) {
+    let mut reached = (Anchor::START, false);
+    for event in events {
+        match &event.what {
+            Happening::RecordingAnchor { chunks, last } => {
+                reached = (
+                    Anchor {
+                        chunks: *chunks,
+                        last: *last,
+                    },
+                    false,
+                );
+            }
+            Happening::SessionClosed { chunks, last, .. } => {
+                reached = (
+                    Anchor {
+                        chunks: *chunks,
+                        last: *last,
+                    },
+                    true,
+                );
+            }
+            Happening::SessionOpened { .. }
+            | Happening::Asked { .. }
+            | Happening::Verdict { .. }
+            | Happening::Held { .. }
+            | Happening::Executing { .. }
+            | Happening::Answered { .. }
+            | Happening::Refused { .. }
+            | Happening::GatewaySent { .. }
+            | Happening::CopyReceived { .. }
+            | Happening::AuditQueried { .. }
+            | Happening::Decided { .. }
+            | Happening::SignInRefused { .. }
+            | Happening::DigestSigned { .. } => {}
+        }
+    }
+    reached
+}
