@@ -57,6 +57,10 @@ impl Journal for Switch {
         self.journal.after(id, seq, limit).await
     }
 
+    async fn probe(&self) -> Result<(), JournalError> {
+        self.check()
+    }
+
     async fn search(&self, query: &JournalQuery) -> Result<Page, JournalError> {
         self.check()?;
         self.journal.search(query).await
