@@ -75,11 +75,11 @@ enum Failure {
 }
 
 impl Progress {
-    fn is_to_seal(&self) -> bool {
+    fn has_to_seal(self) -> bool {
         self.sealed.chunks < self.rotated
     }
 
-    fn to_send(&self) -> Option<Step> {
+    fn next_to_send(self) -> Option<Step> {
         if self.confirmed < self.sealed.chunks {
             Some(Step::Upload(self.confirmed))
         } else if self.closed && self.released && !self.done {
@@ -108,7 +108,7 @@ impl Session {
     }
 
     fn start_sealing(self: &Arc<Self>, shared: &Arc<Shared>) {
-        let idle = !self.progress().is_to_seal() || self.is_broken() || shared.stop.is_cancelled();
+        let idle = !self.progress().has_to_seal() || self.is_broken() || shared.stop.is_cancelled();
         if idle || !self.sealing.begin() {
             return;
         }
@@ -125,7 +125,7 @@ impl Session {
     }
 
     fn start_sending(self: &Arc<Self>, shared: &Arc<Shared>) {
-        let idle = self.progress().to_send().is_none() || self.is_broken() || shared.stop.is_cancelled();
+        let idle = self.progress().next_to_send().is_none() || self.is_broken() || shared.stop.is_cancelled();
         if idle || !self.sending.begin() {
             return;
         }
@@ -151,7 +151,7 @@ impl Session {
     }
 
     async fn seal_all(self: &Arc<Self>, shared: &Arc<Shared>) -> Result<(), Failure> {
-        while self.progress().is_to_seal() {
+        while self.progress().has_to_seal() {
             if shared.stop.is_cancelled() {
                 return Err(Failure::Stopped);
             }
@@ -162,7 +162,7 @@ impl Session {
     }
 
     async fn send_all(self: &Arc<Self>, shared: &Arc<Shared>) -> Result<(), Failure> {
-        while let Some(step) = self.progress().to_send() {
+        while let Some(step) = self.progress().next_to_send() {
             if shared.stop.is_cancelled() {
                 return Err(Failure::Stopped);
             }
