@@ -66,9 +66,8 @@ pub(super) fn refusal(record: &Approval) -> Refusal {
         State::Abandoned { why, .. } => {
             Refusal::new(Cause::Unready, format!("countersign: abandoned: {why}")).hint(nothing)
         }
-        State::Revoked { why, .. } => {
-            Refusal::new(Cause::Denied, format!("countersign: revoked: {why}")).hint(format!("{nothing} Run it again."))
-        }
+        State::Revoked { why, .. } => Refusal::new(Cause::Revoked, format!("countersign: revoked: {why}"))
+            .hint(format!("{nothing} Run it again.")),
         State::Executing { .. } | State::Done { .. } | State::Unknown { .. } => {
             Refusal::new(Cause::Denied, "countersign: this approval has been used already")
         }

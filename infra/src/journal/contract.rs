@@ -10,6 +10,12 @@ use crate::domain::id::{ApprovalId, Digest, SessionId};
 use crate::domain::identity::{Person, PersonKey};
 use std::sync::Arc;
 
+mod answers;
+mod corpus;
+pub mod memory;
+
+pub use answers::{answers, compare};
+
 type Store = Arc<dyn Journal>;
 
 /// Runs every check. Panics at the first promise that is not kept.

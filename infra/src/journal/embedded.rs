@@ -270,6 +270,7 @@ mod tests {
     use crate::domain::example::{alice, session};
     use crate::journal::flaky::FlakyJournal;
     use crate::journal::{Journal, JournalQuery, contract};
+    use proptest::prelude::*;
     use std::sync::Arc;
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -285,6 +286,33 @@ mod tests {
             let directory = tempfile::tempdir().unwrap();
             let store = EmbeddedStore::open(directory.path().join("store.db")).unwrap();
             contract::holds(Arc::new(FlakyJournal::new(store, Schedule::new(seed)))).await;
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn its_answers_are_those_of_the_predicate() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open(directory.path().join("store.db")).unwrap();
+        contract::answers(Arc::new(store)).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn its_answers_are_those_of_the_predicate_on_a_bad_line() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open(directory.path().join("store.db")).unwrap();
+        contract::answers(Arc::new(FlakyJournal::new(store, Schedule::new(4)))).await;
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+        #[test]
+        fn sql_finds_what_the_predicate_says(seed in any::<u32>(), sessions in 1u64..20) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            runtime.block_on(async {
+                let directory = tempfile::tempdir().unwrap();
+                let store = EmbeddedStore::open(directory.path().join("store.db")).unwrap();
+                contract::compare(Arc::new(store), seed.into(), sessions, 40).await;
+            });
         }
     }
 

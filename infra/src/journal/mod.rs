@@ -11,9 +11,11 @@ pub mod embedded;
 #[cfg(any(test, feature = "contract"))]
 pub mod flaky;
 mod moment;
+pub mod operations;
 mod query;
 
 pub use moment::{InvalidMoment, Moment, NoMoment};
+pub use operations::{AuditedOperation, JournalExt, OperationPage, OperationQuery, OperationState};
 pub use query::{CheckedQuery, JournalQuery, PAGE_BYTES_MAX, PEOPLE_MAX, people_words, searched_text};
 
 pub(crate) use query::too_many_people;

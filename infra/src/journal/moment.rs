@@ -50,9 +50,12 @@ impl Moment {
 
     /// Finds an event's place. A journal does not accept an event that has none.
     pub fn of(event: &Event) -> Result<Self, NoMoment> {
-        let (session, seq) = (event.session, event.seq);
-        let micros = u64::try_from(event.at.timestamp_micros());
-        match micros {
+        Self::at(event.at, event.session, event.seq)
+    }
+
+    /// The place of an event of this time, session and number.
+    pub fn at(at: Timestamp, session: SessionId, seq: u64) -> Result<Self, NoMoment> {
+        match u64::try_from(at.timestamp_micros()) {
             Ok(at_micros) if at_micros <= AT_MAX && seq <= SEQ_MAX => Ok(Self {
                 at_micros,
                 session,

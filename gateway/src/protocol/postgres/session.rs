@@ -13,6 +13,7 @@ use crate::record::{Direction, RecordError, Recorder};
 use crate::refusal::{Cause, Refusal};
 use crate::sessions::SessionGuard;
 use bytes::{Bytes, BytesMut};
+use countersign_infra::domain::approval::Outcome;
 use countersign_infra::domain::audit::Happening;
 use countersign_infra::domain::session::SessionHeader;
 use std::io;
@@ -309,12 +310,8 @@ async fn close(shared: &Shared, end: &End) {
         if let Some(id) = &running.ticket.approval {
             shared.gate.holds().lose_outcome(id, &why).await;
         }
-        let outcome = countersign_infra::domain::approval::Outcome {
-            ok: false,
-            summary: format!("outcome not known: {why}"),
-            rows: None,
-            duration_ms: u64::try_from(running.started.elapsed().as_millis()).unwrap_or(u64::MAX),
-        };
+        let elapsed = u64::try_from(running.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let outcome = Outcome::not_known(&why, elapsed);
         let answered = Happening::Answered {
             operation: running.ticket.digest,
             outcome,
