@@ -150,6 +150,10 @@ impl<S: Journal + ?Sized> Journal for Crashing<S> {
     async fn search(&self, query: &JournalQuery) -> Result<Page, JournalError> {
         self.store.search(query).await
     }
+
+    async fn probe(&self) -> Result<(), JournalError> {
+        Journal::probe(self.store.as_ref()).await
+    }
 }
 
 #[async_trait]

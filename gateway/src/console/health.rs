@@ -6,7 +6,6 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use countersign_infra::approvals::ClockOff;
-use countersign_infra::journal::JournalQuery;
 use serde::{Deserialize, Serialize};
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -88,13 +87,7 @@ impl Readiness {
 async fn check(console: &Console) -> Ready {
     let (store, journal, recordings) = tokio::join!(
         store_clock(console),
-        outcome("journal", async {
-            let query = JournalQuery {
-                limit: 1,
-                ..JournalQuery::default()
-            };
-            console.reader.search(&query).await.map(drop)
-        }),
+        outcome("journal", console.reader.probe()),
         outcome("recordings", console.recordings.probe()),
     );
     let policy = match console.policy.last_error() {

@@ -1,5 +1,6 @@
 //! One session's part of the spool: the buffer in memory, the files of frames, and the chunks made of them.
 
+use super::ship::Work;
 use super::spool::Shared;
 use super::{RecordError, lock};
 use bytes::Bytes;
@@ -41,8 +42,8 @@ pub(super) struct Session {
     stuck: Mutex<Option<RecordError>>,
     /// Its recorder is gone without having finished it.
     pub left: AtomicBool,
-    pub shipping: AtomicBool,
-    pub retry: Mutex<super::ship::Retry>,
+    pub sealing: Work,
+    pub sending: Work,
     /// The last attempt of the background task to write failed, and was logged.
     pub is_write_failing: AtomicBool,
 }
@@ -129,8 +130,8 @@ impl Session {
             broken: OnceLock::new(),
             stuck: Mutex::default(),
             left: AtomicBool::new(false),
-            shipping: AtomicBool::new(false),
-            retry: Mutex::default(),
+            sealing: Work::default(),
+            sending: Work::default(),
             is_write_failing: AtomicBool::new(false),
         }
     }

@@ -57,6 +57,10 @@ impl Journal for Switch {
         self.journal.after(id, seq, limit).await
     }
 
+    async fn probe(&self) -> Result<(), JournalError> {
+        self.check()
+    }
+
     async fn search(&self, query: &JournalQuery) -> Result<Page, JournalError> {
         self.check()?;
         self.journal.search(query).await
@@ -111,9 +115,11 @@ impl House {
     /// The ends of a session that the journal knows.
     async fn ends(&self, id: SessionId) -> Vec<Anchor> {
         let events = self.switch.journal.session(id).await.unwrap();
-        let end = |event: Event| match event.what {
-            Happening::SessionClosed { chunks, last, .. } => Some(Anchor { chunks, last }),
-            _ => None,
+        let end = |event: Event| {
+            let Happening::SessionClosed { chunks, last, .. } = event.what else {
+                return None;
+            };
+            Some(Anchor { chunks, last })
         };
         events.into_iter().filter_map(end).collect()
     }

@@ -1,13 +1,14 @@
 //! One call of DynamoDB: tried again while that can help, within a deadline; and what became of it.
 
-use super::{CALL_SECONDS_MAX, DynamoStore};
+use super::{CALL_SECONDS_MAX, DynamoStore, TURN_SECONDS_MAX};
 use aws_sdk_dynamodb::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use std::time::Duration;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// The wait before the first repetition is chosen up to this; twice as much before each further one.
 const WAIT_FIRST: Duration = Duration::from_millis(25);
 const WAIT_MAX: Duration = Duration::from_secs(1);
+const TURN_MAX: Duration = Duration::from_secs(TURN_SECONDS_MAX);
 
 /// Why DynamoDB did not do what it was asked, in words.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -42,20 +43,28 @@ pub(super) enum Failed<E> {
     Trouble(Trouble),
 }
 
-/// When a call that begins now must have ended.
-pub(super) fn deadline() -> Instant {
-    Instant::now() + Duration::from_secs(CALL_SECONDS_MAX)
+/// The time that one piece of work may take, from the first request's turn on.
+#[derive(Debug, Default)]
+pub(super) struct Time(Option<Instant>);
+
+impl Time {
+    /// When the work must have ended.
+    pub fn deadline(&mut self) -> Instant {
+        *self
+            .0
+            .get_or_insert_with(|| Instant::now() + Duration::from_secs(CALL_SECONDS_MAX))
+    }
 }
 
 /// Which answers of the service are the caller's to read.
 pub(super) type IsAnswer<E> = fn(&E) -> bool;
 
 impl DynamoStore {
-    /// Makes a call until it works, the deadline passes, or the service says what only the caller can read.
+    /// Makes a call until it works, its time is over, or the service says what only the caller can read.
     pub(super) async fn call<T, E, R, F, S>(
         &self,
         what: &str,
-        deadline: Instant,
+        time: &mut Time,
         is_answer: IsAnswer<E>,
         mut send: S,
     ) -> Result<T, Failed<E>>
@@ -65,6 +74,11 @@ impl DynamoStore {
         F: Future<Output = Result<T, SdkError<E, R>>>,
         S: FnMut() -> F,
     {
+        let _turn = match timeout(TURN_MAX, self.0.turns.acquire()).await {
+            Ok(turn) => turn,
+            Err(_) => return Err(self.trouble(what, "too many requests are under way")),
+        };
+        let deadline = time.deadline();
         let (mut unsure, mut tries) = (false, 0u32);
         let mut last = String::from("it did not answer");
         loop {

@@ -1,6 +1,6 @@
 //! The table's clock: the `Date` of its answers (RFC 9110, section 6.6.1), which counts whole seconds.
 
-use super::call::{Trouble, deadline};
+use super::call::{Time, Trouble};
 use super::{DynamoStore, text};
 use crate::domain::Timestamp;
 use aws_sdk_dynamodb::config::interceptors::BeforeDeserializationInterceptorContextRef;
@@ -20,7 +20,8 @@ impl DynamoStore {
         // The time of the try that was answered.
         let asked = Mutex::new(Instant::now());
         let is_answer = |_: &GetItemError| false;
-        let sent = self.call("the clock", deadline(), is_answer, || {
+        let mut time = Time::default();
+        let sent = self.call("the clock", &mut time, is_answer, || {
             *asked.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
             self.0
                 .client

@@ -20,6 +20,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use chrono::{TimeDelta, Utc};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::Semaphore;
 
 mod call;
 mod clock;
@@ -48,21 +49,34 @@ const MARKED_MAX: usize = 10_000;
 
 /// A store in one DynamoDB table. Cheap to clone; many programs may share the table.
 ///
-/// Implements [`crate::approvals::ApprovalStore`] and [`crate::journal::Journal`]. Every call ends within
-/// [`CALL_SECONDS_MAX`]; one whose future is dropped may or may not have been carried out.
+/// Implements [`crate::approvals::ApprovalStore`] and [`crate::journal::Journal`]. Every request waits at most
+/// [`TURN_SECONDS_MAX`] for its turn and then ends within [`CALL_SECONDS_MAX`]; a call whose future is dropped may or may
+/// not have been carried out.
 #[derive(Clone, Debug)]
 pub struct DynamoStore(Arc<Parts>);
 
-/// No call that changes something or reads single records takes longer.
+/// One request with all its tries takes no longer, once it is its turn.
 pub const CALL_SECONDS_MAX: u64 = 5;
+
+/// No request waits longer for its turn.
+pub const TURN_SECONDS_MAX: u64 = 10;
+
+/// Requests under way at once: each has a connection of its own.
+const REQUESTS_MAX: usize = 64;
+
+/// Marks are written one after the other where they fall into the same of so many places.
+const MARKING_PLACES: usize = 16;
 
 #[derive(Debug)]
 struct Parts {
     client: Client,
     table: String,
     retention: Option<TimeDelta>,
+    turns: Semaphore,
     /// Marks that this program has written already.
     marked: Mutex<HashSet<String>>,
+    /// Held while a mark is written, so that many who need the same one write it once.
+    marking: [tokio::sync::Mutex<()>; MARKING_PLACES],
 }
 
 /// Why the table cannot be used.
@@ -86,7 +100,9 @@ impl DynamoStore {
             client: aws.dynamodb.clone(),
             table: table.to_owned(),
             retention,
+            turns: Semaphore::new(REQUESTS_MAX),
             marked: Mutex::default(),
+            marking: Default::default(),
         })))
     }
 
@@ -100,6 +116,18 @@ impl DynamoStore {
     /// It is there before what it points to.
     pub(crate) async fn mark(&self, pk: &str, sk: &str, more: Item) -> Result<(), Trouble> {
         let name = format!("{pk}\n{sk}");
+        if self.marked().contains(&name) {
+            return Ok(());
+        }
+        let place = Digest::of(name.as_bytes())
+            .0
+            .first()
+            .map_or(0, |byte| usize::from(*byte))
+            % MARKING_PLACES;
+        let _turn = match self.0.marking.get(place) {
+            Some(place) => Some(place.lock().await),
+            None => None,
+        };
         if self.marked().contains(&name) {
             return Ok(());
         }

@@ -1,6 +1,6 @@
 //! Reading: single items and partitions, strongly consistent; and the indexes, which may be late.
 
-use super::call::{Failed, Trouble, deadline, wait_before};
+use super::call::{Failed, Time, Trouble, wait_before};
 use super::{DynamoStore, Index, Item, living, text, text_of};
 use aws_sdk_dynamodb::operation::batch_get_item::BatchGetItemError;
 use aws_sdk_dynamodb::operation::get_item::GetItemError;
@@ -63,7 +63,8 @@ impl DynamoStore {
     /// One item, as it is now.
     pub(crate) async fn get(&self, what: &str, keys: &Keys) -> Result<Option<Item>, Trouble> {
         let is_answer = |_: &GetItemError| false;
-        let sent = self.call(what, deadline(), is_answer, || {
+        let mut time = Time::default();
+        let sent = self.call(what, &mut time, is_answer, || {
             self.0
                 .client
                 .get_item()
@@ -79,15 +80,15 @@ impl DynamoStore {
     pub(crate) async fn get_all(&self, what: &str, keys: &[Keys]) -> Result<HashMap<Keys, Item>, Trouble> {
         let mut found = HashMap::with_capacity(keys.len());
         for part in keys.chunks(BATCH_MAX) {
-            let deadline = deadline();
+            let mut time = Time::default();
             let (mut wanted, mut tries) = (part.iter().map(Keys::item).collect::<Vec<_>>(), 0);
             while !wanted.is_empty() {
-                let (items, unread) = self.get_batch(what, deadline, wanted).await?;
+                let (items, unread) = self.get_batch(what, &mut time, wanted).await?;
                 found.extend(items.into_iter().filter_map(living).map(|item| (Keys::of(&item), item)));
                 wanted = unread;
                 if !wanted.is_empty() {
                     let wait = wait_before(tries);
-                    if Instant::now() + wait >= deadline {
+                    if Instant::now() + wait >= time.deadline() {
                         return Err(Trouble::new(format!("{what}: only a part was read in time")));
                     }
                     tokio::time::sleep(wait).await;
@@ -101,7 +102,7 @@ impl DynamoStore {
     async fn get_batch(
         &self,
         what: &str,
-        deadline: Instant,
+        time: &mut Time,
         wanted: Vec<Item>,
     ) -> Result<(Vec<Item>, Vec<Item>), Trouble> {
         let asked = KeysAndAttributes::builder()
@@ -109,7 +110,7 @@ impl DynamoStore {
             .consistent_read(true);
         let asked = asked.build().map_err(|error| Trouble::new(error.to_string()))?;
         let is_answer = |_: &BatchGetItemError| false;
-        let sent = self.call(what, deadline, is_answer, || {
+        let sent = self.call(what, time, is_answer, || {
             self.0
                 .client
                 .batch_get_item()
@@ -142,7 +143,8 @@ impl DynamoStore {
         while found.len() < span.limit {
             let room = i32::try_from(span.limit - found.len()).unwrap_or(i32::MAX);
             let is_answer = |_: &QueryError| false;
-            let sent = self.call(what, deadline(), is_answer, || {
+            let mut time = Time::default();
+            let sent = self.call(what, &mut time, is_answer, || {
                 self.0
                     .client
                     .query()

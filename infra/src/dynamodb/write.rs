@@ -1,6 +1,6 @@
 //! Writing: one item, or several at once, all under conditions.
 
-use super::call::{Failed, Trouble, deadline, wait_before};
+use super::call::{Failed, Time, Trouble, wait_before};
 use super::{DynamoStore, Item};
 use aws_sdk_dynamodb::error::ProvideErrorMetadata;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
@@ -81,9 +81,9 @@ impl DynamoStore {
 
     async fn write_one(&self, what: &str, put: &Put) -> Result<(), Unwritten> {
         let condition = Condition::of(put.change);
-        let deadline = deadline();
+        let mut time = Time::default();
         let is_answer = |error: &PutItemError| error.is_conditional_check_failed_exception();
-        let sent = self.call(what, deadline, is_answer, || {
+        let sent = self.call(what, &mut time, is_answer, || {
             self.0
                 .client
                 .put_item()
@@ -116,10 +116,10 @@ impl DynamoStore {
             .iter()
             .map(|put| self.transaction_item(put))
             .collect::<Result<Vec<_>, Trouble>>()?;
-        let (mut unsure_before, mut conflicts, deadline) = (false, 0, deadline());
+        let (mut unsure_before, mut conflicts, mut time) = (false, 0, Time::default());
         loop {
             let is_answer = |error: &TransactWriteItemsError| error.is_transaction_canceled_exception();
-            let sent = self.call(what, deadline, is_answer, || {
+            let sent = self.call(what, &mut time, is_answer, || {
                 self.0
                     .client
                     .transact_write_items()
@@ -149,7 +149,7 @@ impl DynamoStore {
                 return Err(Unwritten::Trouble(Trouble::new(format!("{what}: {why}"))));
             }
             let wait = wait_before(conflicts);
-            if Instant::now() + wait >= deadline {
+            if Instant::now() + wait >= time.deadline() {
                 let why = format!(
                     "{what}: it was in the way of other transactions {} times",
                     conflicts + 1
@@ -228,7 +228,8 @@ impl DynamoStore {
     pub(crate) async fn delete(&self, pk: &str, sk: &str, version: &AttributeValue) -> Result<(), Trouble> {
         use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
         let is_answer = |error: &DeleteItemError| error.is_conditional_check_failed_exception();
-        let sent = self.call("a hint", deadline(), is_answer, || {
+        let mut time = Time::default();
+        let sent = self.call("a hint", &mut time, is_answer, || {
             self.0
                 .client
                 .delete_item()

@@ -53,6 +53,14 @@ impl Journal for DynamoStore {
         }
     }
 
+    async fn probe(&self) -> Result<(), JournalError> {
+        let nothing = Keys {
+            pk: DAYS.to_owned(),
+            sk: "-".to_owned(),
+        };
+        Ok(self.get("a read that finds nothing", &nothing).await.map(drop)?)
+    }
+
     async fn search(&self, query: &JournalQuery) -> Result<Page, JournalError> {
         search::search(self, query).await
     }

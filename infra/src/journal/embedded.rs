@@ -50,6 +50,14 @@ impl Journal for EmbeddedStore {
             .await?
     }
 
+    async fn probe(&self) -> Result<(), JournalError> {
+        self.read_points(|connection| {
+            connection.prepare_cached("SELECT 1 FROM journal LIMIT 1")?.exists([])?;
+            Ok(Ok(()))
+        })
+        .await?
+    }
+
     async fn search(&self, query: &JournalQuery) -> Result<Page, JournalError> {
         let query = query.check()?;
         self.read_scan(move |connection| search::run(connection, &query))

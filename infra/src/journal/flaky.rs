@@ -46,6 +46,10 @@ impl<J: Journal> Journal for FlakyJournal<J> {
         self.call(self.journal.after(session, seq, limit)).await
     }
 
+    async fn probe(&self) -> Result<(), JournalError> {
+        self.call(self.journal.probe()).await
+    }
+
     async fn search(&self, query: &JournalQuery) -> Result<Page, JournalError> {
         self.call(self.journal.search(query)).await
     }

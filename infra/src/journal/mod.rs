@@ -73,4 +73,7 @@ pub trait Journal: Send + Sync + 'static {
     /// Finds events for readers: those that [`JournalQuery::matches`] says, newest first. An event that comes while
     /// somebody pages appears only if it is older than the page before; none is lost or doubled.
     async fn search(&self, query: &JournalQuery) -> Result<Page, JournalError>;
+
+    /// Says whether the journal answers. Costs one small read.
+    async fn probe(&self) -> Result<(), JournalError>;
 }

@@ -337,6 +337,29 @@ async fn a_store_that_stays_down_ends_sessions_after_the_bounded_wait() {
 }
 
 #[tokio::test]
+async fn a_session_goes_on_into_the_spool_while_the_store_takes_its_time() {
+    let (house, header) = (house(), header());
+    house.store.feel(Mood::Silent);
+    let spool = house.open_with(1 << 30, Duration::from_secs(20));
+    let mut recorder = spool.open_session(&header).unwrap();
+    let begun = Instant::now();
+    let answer = noise(17, 12_000_000);
+    for piece in answer.chunks(500_000) {
+        recorder.record(ANSWER, &[piece]).await.unwrap();
+    }
+    recorder.durable().await.unwrap();
+    until(|| recorder.anchor().chunks > 10).await;
+    assert!(
+        begun.elapsed() < Duration::from_secs(15),
+        "it did not wait for the store"
+    );
+    house.store.feel(Mood::Well);
+    recorder.finish("done").await.unwrap();
+    let (_, frames) = house.read(header.id).await;
+    assert!(stream(&frames, ANSWER) == answer);
+}
+
+#[tokio::test]
 async fn a_store_that_is_silent_ends_sessions_after_the_bounded_wait_too() {
     let (house, header) = (house(), header());
     house.store.feel(Mood::Silent);

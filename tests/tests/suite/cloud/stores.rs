@@ -3,6 +3,8 @@
 use countersign_infra::approvals::contract;
 use countersign_infra::approvals::flaky::{FlakyApprovals, Schedule};
 use countersign_infra::dynamodb::{DynamoStore, OpenError};
+use countersign_infra::journal;
+use countersign_infra::journal::flaky::FlakyJournal;
 use countersign_tests::cloud::Cloud;
 use std::sync::Arc;
 
@@ -23,6 +25,17 @@ async fn approvals_in_dynamodb_keep_the_contract_on_a_bad_line() {
     for seed in [1, 2] {
         contract::holds(Arc::new(FlakyApprovals::new(store().await, Schedule::new(seed)))).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_journal_in_dynamodb_keeps_the_contract() {
+    journal::contract::holds(Arc::new(store().await)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_journal_in_dynamodb_keeps_the_contract_on_a_bad_line() {
+    let flaky = FlakyJournal::new(store().await, Schedule::new(1));
+    journal::contract::holds(Arc::new(flaky)).await;
 }
 
 #[tokio::test]
