@@ -79,4 +79,8 @@ impl Journal for MemoryJournal {
             events,
         })
     }
+
+    async fn probe(&self) -> Result<(), JournalError> {
+        Ok(())
+    }
 }
