@@ -330,7 +330,7 @@ fn api_session(random: &mut Random, id: SessionId) -> Vec<Event> {
 
 fn nameless_session(random: &mut Random, id: SessionId) -> Vec<Event> {
     let mut chain = Chain::new(id, "gateway-2", None, None);
-    let mut refused = || Happening::SignInRefused {
+    let refused = || Happening::SignInRefused {
         why: "the token is of another issuer".to_owned(),
         client: "192.0.2.7:1".to_owned(),
     };
