@@ -1,8 +1,6 @@
 //! The way from the command line to a gateway's API.
 
-use crate::console::{EventList, Problem, RecordingFacts};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use crate::console::{EventList, Problem};
 use bytes::{Bytes, BytesMut};
 use countersign_infra::domain::audit::Event;
 use countersign_infra::domain::id::SessionId;
@@ -195,19 +193,9 @@ impl GatewayClient {
         Ok(events)
     }
 
-    /// Says how many chunks a recording has, its manifest (none while the session lives), and the public key of the
-    /// gateway's recordings in PEM.
-    pub async fn recording(&self, session: SessionId) -> Result<(u64, Option<Bytes>, String), ClientError> {
-        let facts: RecordingFacts = self.read(&format!("/api/v1/sessions/{session}/recording"), &[]).await?;
-        let manifest = facts.manifest.map(|text| STANDARD.decode(text)).transpose();
-        let manifest = manifest.map_err(|error| self.strange(format!("the manifest is not base 64: {error}")))?;
-        Ok((facts.chunks, manifest.map(Bytes::from), facts.key))
-    }
-
-    /// Reads one chunk of a recording as it is stored.
-    pub async fn chunk(&self, session: SessionId, number: u64) -> Result<Bytes, ClientError> {
-        let path = format!("/api/v1/sessions/{session}/recording/{number}");
-        self.send(self.request(Method::GET, &path)?).await
+    /// Reads an answer as it is.
+    pub(super) async fn fetch(&self, path: &str) -> Result<Bytes, ClientError> {
+        self.send(self.request(Method::GET, path)?).await
     }
 
     fn request(&self, method: Method, path: &str) -> Result<RequestBuilder, ClientError> {
@@ -262,7 +250,7 @@ impl GatewayClient {
         }
     }
 
-    fn strange(&self, why: String) -> ClientError {
+    pub(super) fn strange(&self, why: String) -> ClientError {
         let url = self.url.clone();
         ClientError::Strange { url, why }
     }

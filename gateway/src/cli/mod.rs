@@ -9,6 +9,7 @@ mod env;
 mod gateway;
 mod policy;
 mod recording;
+mod recordings;
 mod replay;
 mod sessions;
 mod terminal;
@@ -49,6 +50,7 @@ enum Command {
     Approvals(approvals::Args),
     Audit(audit::Args),
     Sessions(sessions::Args),
+    Recordings(recordings::Args),
     Replay(replay::Args),
     Verify(verify::Args),
     Env(env::Args),
@@ -82,6 +84,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Approvals(args) => approvals::run(args).await,
         Command::Audit(args) => audit::run(args).await,
         Command::Sessions(args) => sessions::run(args).await,
+        Command::Recordings(args) => recordings::run(args).await,
         Command::Replay(args) => replay::run(args).await,
         Command::Verify(args) => verify::run(args).await,
         Command::Env(args) => env::run(args).await,

@@ -9,11 +9,14 @@ mod end_session;
 mod guard;
 mod health;
 mod journal;
+mod link_recording;
 mod list_approvals;
+mod list_recordings;
 mod list_sessions;
 mod list_targets;
 mod moment;
 mod problem;
+mod read_digests;
 mod read_operation;
 mod read_recording;
 mod read_session;
@@ -30,10 +33,13 @@ mod vote;
 mod withdraw;
 
 pub use caller::Caller;
+pub use link_recording::{LinkList, LinkView};
 pub use list_approvals::ApprovalPage;
 pub use list_sessions::{SessionList, SessionView};
 pub use list_targets::TargetList;
+pub use moment::moment;
 pub use problem::Problem;
+pub use read_digests::DigestList;
 pub use read_operation::{PartView, WholeView};
 pub use read_recording::RecordingFacts;
 pub use read_session::EventList;
@@ -220,5 +226,9 @@ fn described() -> OpenApiRouter<Arc<Console>> {
         .routes(routes!(read_session::read_session))
         .routes(routes!(read_recording::read_recording))
         .routes(routes!(read_recording::read_chunk))
+        .routes(routes!(link_recording::link_recording))
+        .routes(routes!(list_recordings::list_recordings))
+        .routes(routes!(read_digests::list_digests))
+        .routes(routes!(read_digests::read_digest))
         .routes(routes!(end_session::end_session))
 }

@@ -50,6 +50,9 @@ pub async fn read_recording(
     note_reading(&console, &caller, format!("recording of session {id}")).await?;
     let manifest = console.recordings.read_manifest(id).await?;
     let chunks = console.recordings.chunks(id).await?;
+    if chunks == 0 && manifest.is_none() {
+        return Err(Problem::not_found(format!("there is no recording of session {id}")));
+    }
     let keys = pems(&console);
     Ok(Json(RecordingFacts {
         chunks,

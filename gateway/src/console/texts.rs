@@ -1,6 +1,7 @@
 //! Bounds on the texts that callers send.
 
 use super::problem::Problem;
+use chrono::NaiveDate;
 use countersign_infra::domain::id::{ApprovalId, SessionId};
 
 /// Longest reason of a vote, in characters.
@@ -16,6 +17,12 @@ pub fn approval_id(text: &str) -> Result<ApprovalId, Problem> {
 /// Reads a session's id from a path.
 pub fn session_id(text: &str) -> Result<SessionId, Problem> {
     let wrong = |_| Problem::bad_request("a session's id is a UUID, like 01890a5d-ac96-774b-bcce-b302099a8057");
+    text.parse().map_err(wrong)
+}
+
+/// Reads a day.
+pub fn day(text: &str) -> Result<NaiveDate, Problem> {
+    let wrong = |_| Problem::bad_request("a day is written like 2026-01-31");
     text.parse().map_err(wrong)
 }
 

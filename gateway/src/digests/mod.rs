@@ -95,6 +95,10 @@ impl Digests {
         })
     }
 
+    pub fn means(&self) -> &Means {
+        &self.means
+    }
+
     /// Settles dead runs, and signs a digest after each hour that had sessions, until `stop`. What is being written
     /// then is finished.
     pub async fn keep(&self, stop: CancellationToken) {

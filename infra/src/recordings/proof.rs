@@ -24,8 +24,8 @@ const JOURNAL: &str = "the journal";
 const DIGEST: &str = "the gateway's digest";
 
 /// Checks a recording chunk by chunk.
-pub struct Verifier<'k> {
-    keys: &'k [PublicKey],
+pub struct Verifier {
+    keys: Vec<PublicKey>,
     chain: Chain,
     witness: Witness,
     anchored: BTreeMap<u64, (Digest, &'static str)>,
@@ -34,11 +34,11 @@ pub struct Verifier<'k> {
     signers: Vec<KeyId>,
 }
 
-impl<'k> Verifier<'k> {
+impl Verifier {
     /// `keys` must come from outside the place that holds the recording.
     pub fn new(
         session: SessionId,
-        keys: &'k (impl AsRef<[PublicKey]> + ?Sized),
+        keys: &(impl AsRef<[PublicKey]> + ?Sized),
         witness: Witness,
     ) -> Result<Self, Broken> {
         let mut anchored = BTreeMap::from([(0, (Digest::ZERO, JOURNAL))]);
@@ -52,7 +52,7 @@ impl<'k> Verifier<'k> {
             }
         }
         Ok(Self {
-            keys: keys.as_ref(),
+            keys: keys.as_ref().to_vec(),
             chain: Chain::new(session),
             witness,
             anchored,
@@ -64,7 +64,7 @@ impl<'k> Verifier<'k> {
     /// Checks the next chunk and returns its frames.
     pub fn chunk(&mut self, bytes: &[u8]) -> Result<Vec<Frame>, Broken> {
         let number = self.chain.chunks;
-        let frames = self.chain.follow(bytes, self.keys)?;
+        let frames = self.chain.follow(bytes, self.keys.as_slice())?;
         if let Ok(Envelope { head, .. }) = Envelope::parse(bytes)
             && !self.signers.contains(&head.key)
         {
@@ -111,7 +111,9 @@ impl<'k> Verifier<'k> {
                 witness: JOURNAL,
             });
         }
-        let manifest = manifest.map(|bytes| Manifest::read(bytes, self.keys)).transpose()?;
+        let manifest = manifest
+            .map(|bytes| Manifest::read(bytes, self.keys.as_slice()))
+            .transpose()?;
         match &manifest {
             Some(manifest) => agree(manifest, &self.chain, self.header.as_ref())?,
             None if self.witness.closed.is_some_and(|closed| closed.chunks > 0) => {

@@ -3,6 +3,7 @@
 //! Messages: <https://www.postgresql.org/docs/current/protocol-message-formats.html>
 
 use super::message::{Fields, Message, Stream, is_request_packet};
+use super::table::Table;
 use super::values;
 use countersign_infra::domain::display::escape;
 use countersign_infra::recordings::format::Direction;
@@ -13,6 +14,8 @@ use std::fmt::Write;
 const ROWS_TOGETHER_MAX: usize = 500;
 /// Prepared statements whose parameter types are remembered.
 const STATEMENTS_MAX: usize = 10_000;
+/// Bytes of their texts that are remembered.
+const PARSED_BYTES_MAX: usize = 32 << 20;
 
 /// One thing that happened, as it is printed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +24,41 @@ pub struct Entry {
     pub direction: Direction,
     /// Escaped; may have several lines.
     pub text: String,
+    pub what: What,
+}
+
+/// What an entry is, for views that show less than the whole conversation. Texts are escaped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// Statements that run now, with their bound values where they have some.
+    Statement { sql: String, values: Option<String> },
+    /// Rows of a result.
+    Rows,
+    /// A statement is done; its tag.
+    Done(String),
+    /// A notice or an error, as the server words it.
+    Report(String),
+    /// The server waits for the next statement; in which state of a transaction.
+    Ready(u8),
+    /// Data of a COPY.
+    Data(String),
+    /// All else: of the protocol, not of the conversation.
+    Protocol,
+}
+
+impl What {
+    /// The name that exports give it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Statement { .. } => "statement",
+            Self::Rows => "rows",
+            Self::Done(_) => "done",
+            Self::Report(_) => "report",
+            Self::Ready(_) => "ready",
+            Self::Data(_) => "data",
+            Self::Protocol => "protocol",
+        }
+    }
 }
 
 /// Turns a session's bytes into entries.
@@ -29,8 +67,10 @@ pub struct Transcript {
     client: Stream,
     server: Stream,
     upstream: Stream,
-    /// Parameter types by statement name.
-    statements: BTreeMap<Vec<u8>, Vec<u32>>,
+    /// What was parsed, by statement name.
+    statements: BTreeMap<Vec<u8>, Parsed>,
+    /// Bytes of their texts.
+    parsed_bytes: usize,
     /// Statements whose description was asked for and not answered yet, each with the unit it belongs to.
     described: VecDeque<(u64, Vec<u8>)>,
     /// Units (up to a Sync or a Query) that were sent, and those that were answered.
@@ -41,18 +81,19 @@ pub struct Transcript {
     entries: Vec<Entry>,
 }
 
+#[derive(Default)]
+struct Parsed {
+    /// Parameter types.
+    types: Vec<u32>,
+    /// Its text; none where there are too many to remember.
+    sql: Option<String>,
+}
+
 #[derive(Clone)]
 struct Column {
     name: String,
     kind: u32,
     is_binary: bool,
-}
-
-struct Table {
-    micros: u64,
-    titles: Vec<String>,
-    rows: Vec<Vec<String>>,
-    widths: Vec<usize>,
 }
 
 impl Transcript {
@@ -88,24 +129,25 @@ impl Transcript {
         if direction == Direction::GatewayToClient {
             return self.answer(micros, message);
         }
-        let text = match message {
-            Message::Packet(body) => packet(body),
+        let (text, what) = match message {
+            Message::Packet(body) => (packet(body), What::Protocol),
             Message::Typed(kind, body) => {
                 if direction == Direction::ClientToGateway {
                     self.expect(*kind, body);
                 }
                 self.question(*kind, body)
             }
-            Message::Skipped { kind, length } => skipped(*kind, *length),
+            Message::Skipped { kind, length } => (skipped(*kind, *length), What::Protocol),
         };
-        self.say(direction, micros, text);
+        self.say(direction, micros, text, what);
     }
 
-    fn say(&mut self, direction: Direction, micros: u64, text: String) {
+    fn say(&mut self, direction: Direction, micros: u64, text: String, what: What) {
         self.entries.push(Entry {
             micros,
             direction,
             text,
+            what,
         });
     }
 
@@ -129,7 +171,7 @@ impl Transcript {
                 let count = fields.u16().unwrap_or_default();
                 let types = (0..count).map_while(|_| fields.u32()).collect();
                 if let Some((_, name)) = self.described.pop_front() {
-                    self.statements.insert(name, types);
+                    self.statements.entry(name).or_default().types = types;
                 }
             }
             b'Z' if self.units_answered < self.units_sent => {
@@ -141,12 +183,26 @@ impl Transcript {
         }
     }
 
-    fn question(&mut self, kind: u8, body: &[u8]) -> String {
+    fn question(&mut self, kind: u8, body: &[u8]) -> (String, What) {
         let mut fields = Fields(body);
         match kind {
-            b'Q' => format!("Query: {}", escape(&fields.text())),
-            b'P' => self.parse(fields),
+            b'Q' => {
+                let sql = escape(&fields.text());
+                (format!("Query: {sql}"), What::Statement { sql, values: None })
+            }
             b'B' => self.bind(fields),
+            b'd' => {
+                let data = values::text_or_hex(body);
+                (format!("Copy data: {data}"), What::Data(data))
+            }
+            _ => (self.other_question(kind, body), What::Protocol),
+        }
+    }
+
+    fn other_question(&mut self, kind: u8, body: &[u8]) -> String {
+        let mut fields = Fields(body);
+        match kind {
+            b'P' => self.parse(fields),
             b'E' => {
                 let portal = name(&fields.text());
                 match fields.i32() {
@@ -157,7 +213,6 @@ impl Transcript {
             b'D' => format!("Describe {}", fields.statement_or_portal()),
             b'C' => format!("Close {}", fields.statement_or_portal()),
             b'F' => format!("Function call of {}", fields.u32().unwrap_or_default()),
-            b'd' => format!("Copy data: {}", values::text_or_hex(body)),
             b'c' => "Copy done".to_owned(),
             b'f' => format!("Copy failed: {}", escape(&fields.text())),
             b'H' => "Flush".to_owned(),
@@ -174,17 +229,30 @@ impl Transcript {
         let count = fields.u16().unwrap_or_default();
         let types = (0..count).map_while(|_| fields.u32()).collect::<Vec<_>>();
         let shown = name(&String::from_utf8_lossy(&statement));
+        let sql = escape(&sql);
+        let text = format!("Parse{shown}: {sql}");
         if self.statements.len() < STATEMENTS_MAX || self.statements.contains_key(&statement) {
-            self.statements.insert(statement, types);
+            self.remember(statement, types, sql);
         }
-        format!("Parse{shown}: {}", escape(&sql))
+        text
     }
 
-    fn bind(&self, mut fields: Fields<'_>) -> String {
+    fn remember(&mut self, statement: Vec<u8>, types: Vec<u32>, sql: String) {
+        let forgotten = self.statements.remove(&statement).and_then(|parsed| parsed.sql);
+        self.parsed_bytes -= forgotten.map_or(0, |sql| sql.len());
+        let fits = self.parsed_bytes + sql.len() <= PARSED_BYTES_MAX;
+        self.parsed_bytes += if fits { sql.len() } else { 0 };
+        let sql = fits.then_some(sql);
+        self.statements.insert(statement, Parsed { types, sql });
+    }
+
+    fn bind(&self, mut fields: Fields<'_>) -> (String, What) {
         let portal = name(&fields.text());
         let statement = fields.bytes_to_zero();
-        let types = self.statements.get(statement).map(Vec::as_slice).unwrap_or_default();
-        let mut text = format!("Bind{portal}{}", of(&String::from_utf8_lossy(statement)));
+        let parsed = self.statements.get(statement);
+        let types = parsed.map(|parsed| parsed.types.as_slice()).unwrap_or_default();
+        let head = format!("Bind{portal}{}", of(&String::from_utf8_lossy(statement)));
+        let mut text = String::new();
         let formats = fields.formats();
         let count = fields.u16().unwrap_or_default();
         for index in 0..usize::from(count) {
@@ -199,9 +267,16 @@ impl Transcript {
                 None => "NULL".to_owned(),
             };
             // Nothing fails when writing into a string.
-            let _ = write!(text, "{} ${} = {value}", if index == 0 { ":" } else { "," }, index + 1);
+            let _ = write!(text, "{}${} = {value}", if index == 0 { "" } else { ", " }, index + 1);
         }
-        text
+        let sql = parsed
+            .and_then(|parsed| parsed.sql.clone())
+            .unwrap_or_else(|| format!("(statement{})", of(&String::from_utf8_lossy(statement))));
+        let values = (!text.is_empty()).then_some(text);
+        let shown = values
+            .as_ref()
+            .map_or(head.clone(), |values| format!("{head}: {values}"));
+        (shown, What::Statement { sql, values })
     }
 
     fn answer(&mut self, micros: u64, message: &Message) {
@@ -212,12 +287,14 @@ impl Transcript {
             Message::Packet(body) => (0, body),
             Message::Skipped { kind, length } => {
                 self.flush_table();
-                return self.say(Direction::GatewayToClient, micros, skipped(*kind, *length));
+                let text = skipped(*kind, *length);
+                return self.say(Direction::GatewayToClient, micros, text, What::Protocol);
             }
         };
         self.flush_table();
         self.learn(kind, Fields(body));
-        self.say(Direction::GatewayToClient, micros, answer(kind, body));
+        let what = what_of_answer(kind, body);
+        self.say(Direction::GatewayToClient, micros, answer(kind, body), what);
     }
 
     fn row_description(&mut self, micros: u64, mut fields: Fields<'_>) {
@@ -238,11 +315,10 @@ impl Transcript {
             cells.push(value.map_or_else(|| "NULL".to_owned(), |bytes| values::cell(kind, is_binary, bytes)));
         }
         let table = self.table.get_or_insert_with(|| Table::new(micros, Vec::new()));
-        table.rows.push(cells);
-        if table.rows.len() >= ROWS_TOGETHER_MAX {
+        if table.push(cells) >= ROWS_TOGETHER_MAX {
             let text = table.take_text();
             let micros = table.micros;
-            self.say(Direction::GatewayToClient, micros, text);
+            self.say(Direction::GatewayToClient, micros, text, What::Rows);
         }
     }
 
@@ -250,46 +326,10 @@ impl Transcript {
         if let Some(mut table) = self.table.take() {
             let text = table.take_text();
             if !text.is_empty() {
-                self.say(Direction::GatewayToClient, table.micros, text);
+                self.say(Direction::GatewayToClient, table.micros, text, What::Rows);
             }
         }
     }
-}
-
-impl Table {
-    fn new(micros: u64, titles: Vec<String>) -> Self {
-        Self {
-            micros,
-            titles,
-            rows: Vec::new(),
-            widths: Vec::new(),
-        }
-    }
-
-    /// The rows so far, lined up, under the titles if these were not printed yet.
-    fn take_text(&mut self) -> String {
-        let titles = std::mem::take(&mut self.titles);
-        let rows = std::mem::take(&mut self.rows);
-        for row in std::iter::once(&titles).chain(&rows) {
-            self.widths.resize(self.widths.len().max(row.len()), 0);
-            for (width, cell) in self.widths.iter_mut().zip(row) {
-                *width = (*width).max(cell.chars().count());
-            }
-        }
-        let mut lines = Vec::new();
-        if !titles.is_empty() {
-            lines.push(line(&titles, &self.widths));
-            let rules = self.widths.iter().map(|width| "-".repeat(*width)).collect::<Vec<_>>();
-            lines.push(rules.join("-+-"));
-        }
-        lines.extend(rows.iter().map(|row| line(row, &self.widths)));
-        lines.join("\n")
-    }
-}
-
-fn line(cells: &[String], widths: &[usize]) -> String {
-    let filled = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
-    filled.collect::<Vec<_>>().join(" | ").trim_end().to_owned()
 }
 
 fn column(fields: &mut Fields<'_>) -> Option<Column> {
@@ -308,6 +348,17 @@ fn format_of(formats: &[u16], index: usize) -> bool {
         [] => false,
         [all] => *all == 1,
         each => each.get(index) == Some(&1),
+    }
+}
+
+fn what_of_answer(kind: u8, body: &[u8]) -> What {
+    match (kind, body) {
+        (b'C', _) => What::Done(escape(&Fields(body).text())),
+        (b'I', _) => What::Done(String::new()),
+        (b'E' | b'N', _) => What::Report(report(Fields(body))),
+        (b'Z', [state]) => What::Ready(*state),
+        (b'd', _) => What::Data(values::text_or_hex(body)),
+        _ => What::Protocol,
     }
 }
 

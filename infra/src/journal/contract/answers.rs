@@ -131,6 +131,10 @@ impl Journal for Patient {
         again(|| self.0.after(session, seq, limit)).await
     }
 
+    async fn probe(&self) -> Result<(), JournalError> {
+        again(|| self.0.probe()).await
+    }
+
     async fn search(&self, query: &JournalQuery) -> Result<Page, JournalError> {
         again(|| self.0.search(query)).await
     }

@@ -60,6 +60,10 @@ impl Journal for MemoryJournal {
         Ok(events)
     }
 
+    async fn probe(&self) -> Result<(), JournalError> {
+        Ok(())
+    }
+
     async fn search(&self, query: &JournalQuery) -> Result<Page, JournalError> {
         let limit = query.check()?.limit;
         let mut events: Vec<Event> = self.kept(|kept| {

@@ -38,6 +38,11 @@ async fn the_journal_in_dynamodb_keeps_the_contract_on_a_bad_line() {
     journal::contract::holds(Arc::new(flaky)).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn questions_are_answered_as_by_every_other_journal() {
+    journal::contract::answers(Arc::new(store().await)).await;
+}
+
 #[tokio::test]
 async fn a_table_that_is_missing_or_another_one_is_told_with_what_to_do() {
     let cloud = Cloud::shared().await.unwrap();
