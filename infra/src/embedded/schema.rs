@@ -312,9 +312,10 @@ mod tests {
             .unwrap();
         for event in events {
             let lower = |text: Option<&String>| text.map(|text| text.to_lowercase());
-            let email = match &event.what {
-                Happening::SessionOpened { header } => header.person.email.as_ref(),
-                _ => None,
+            let email = if let Happening::SessionOpened { header } = &event.what {
+                header.person.email.as_ref()
+            } else {
+                None
             };
             let row = rusqlite::params![
                 event.session.to_string(),
