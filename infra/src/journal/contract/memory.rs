@@ -83,4 +83,8 @@ impl Journal for MemoryJournal {
             events,
         })
     }
+
+    async fn probe(&self) -> Result<(), JournalError> {
+        Ok(())
+    }
 }
