@@ -33,7 +33,7 @@ async fn every_described_operation_is_served_and_nothing_else() {
     let room = Room::new().await;
     let description = described();
     let operations = operations(&description);
-    assert_eq!(operations.len(), 18);
+    assert_eq!(operations.len(), 22);
     for (path, _, _) in &operations {
         let filled = path.replace("{id}", "x").replace("{number}", "x");
         for method in METHODS {
