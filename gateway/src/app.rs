@@ -301,6 +301,7 @@ fn console_parts(app: &App, stores: Stores, recording_keys: Keyring, listens: st
         sessions: app.sessions.clone(),
         targets: targets.collect(),
         limits: ApiLimits::default(),
+        clock: app.gate.holds().clock().clone(),
         dead: {
             let holds = app.gate.holds().clone();
             Arc::new(move || holds.saw_dead())

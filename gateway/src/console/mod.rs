@@ -115,6 +115,7 @@ pub struct ConsoleParts {
     pub sessions: SessionRegistry,
     pub targets: Vec<TargetEntry>,
     pub limits: ApiLimits,
+    pub clock: Arc<StoreClock>,
     /// Told when an approval is seen whose holder has let its lease end.
     pub dead: DeadHolders,
 }
@@ -139,7 +140,7 @@ pub struct Console {
     limits: ApiLimits,
     requests: tokio::sync::Semaphore,
     readiness: health::Readiness,
-    clock: StoreClock,
+    clock: Arc<StoreClock>,
     dead: DeadHolders,
     tasks: TaskTracker,
 }
@@ -155,7 +156,7 @@ impl Console {
         );
         Arc::new(Self {
             gateway: parts.gateway,
-            clock: StoreClock::new(parts.approvals.clone()),
+            clock: parts.clock,
             dead: parts.dead,
             approvals: parts.approvals,
             recordings: parts.recordings,

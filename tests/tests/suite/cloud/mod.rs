@@ -1,5 +1,6 @@
 //! The harness's cloud: what tests of stores stand on.
 
+mod faults;
 mod gateways;
 mod harness;
 mod operations;
