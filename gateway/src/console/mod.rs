@@ -116,9 +116,14 @@ pub struct ConsoleParts {
     pub targets: Vec<TargetEntry>,
     pub limits: ApiLimits,
     pub clock: Arc<StoreClock>,
+    /// Says since when, and why, nothing could be sent to the recording store; none while all is well.
+    pub unsent: Unsent,
     /// Told when an approval is seen whose holder has let its lease end.
     pub dead: DeadHolders,
 }
+
+/// Asks whoever sends recordings to their store.
+pub type Unsent = Arc<dyn Fn() -> Option<Duration> + Send + Sync>;
 
 /// Tells whoever looks for dead holders that there is one.
 pub type DeadHolders = Arc<dyn Fn() + Send + Sync>;
@@ -141,6 +146,7 @@ pub struct Console {
     requests: tokio::sync::Semaphore,
     readiness: health::Readiness,
     clock: Arc<StoreClock>,
+    unsent: Unsent,
     dead: DeadHolders,
     tasks: TaskTracker,
 }
@@ -157,6 +163,7 @@ impl Console {
         Arc::new(Self {
             gateway: parts.gateway,
             clock: parts.clock,
+            unsent: parts.unsent,
             dead: parts.dead,
             approvals: parts.approvals,
             recordings: parts.recordings,

@@ -136,6 +136,7 @@ impl Room {
             }],
             limits,
             clock: Arc::new(StoreClock::new(Arc::new(self.store.clone()))),
+            unsent: Arc::new(|| None),
             dead: Arc::new(|| {}),
         };
         router(Console::start(parts, &TaskTracker::new()))
