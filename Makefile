@@ -4,12 +4,16 @@ CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 DEMO_ARGS := $(if $(AUTO),--auto,)
 
-.PHONY: help demo test figures fuzz packages-demo packages-test identity-provider drivers
+.PHONY: help demo test figures fuzz cloud cloud-down cloud-install terraform-test \
+	packages-demo packages-test packages-cloud identity-provider drivers
 
 help:
 	@echo "make demo          builds everything and starts a play ground; prints what to type"
 	@echo "make demo AUTO=1   plays the whole story unattended and checks every step"
 	@echo "make test          runs every test"
+	@echo "make cloud         brings up LocalStack with the stores that Terraform makes; prints how to use it"
+	@echo "make cloud-down    ends it"
+	@echo "make terraform-test  checks the Terraform modules, without any cloud"
 	@echo "make figures       measures the memory figures of the README"
 	@echo "make fuzz          feeds malformed bytes to the protocol for a minute"
 
@@ -17,9 +21,23 @@ demo: packages-demo
 	$(CARGO) build --workspace
 	$(TARGET)/debug/demo $(DEMO_ARGS)
 
-test: packages-test identity-provider drivers
+test: packages-test identity-provider drivers cloud-install
 	$(CARGO) build --workspace
 	$(CARGO) test --workspace
+
+# LocalStack in Docker where Docker runs, else on this machine; CLOUD_PORT chooses its port. Twice is as good as once.
+cloud: packages-cloud
+	@localstack/up.sh
+
+cloud-down:
+	@localstack/down.sh
+
+# What tests start their own LocalStack from: without Docker, so that each can have one.
+cloud-install: packages-test
+	@localstack/install.sh >/dev/null
+
+terraform-test:
+	@terraform/test.sh
 
 figures: packages-demo
 	$(CARGO) build --workspace
@@ -35,6 +53,9 @@ packages-demo:
 
 packages-test:
 	@tests/install-packages.sh test
+
+packages-cloud:
+	@tests/install-packages.sh cloud
 
 # The certified OpenID provider of the tests, with a Node.js that is new enough for it.
 identity-provider: packages-test

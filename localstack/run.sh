@@ -20,6 +20,8 @@ export FILESYSTEM_ROOT=$directory TMPDIR=$directory/tmp OVERRIDE_IN_DOCKER=0
 export GATEWAY_SERVER=hypercorn GATEWAY_LISTEN=127.0.0.1:$port
 export SERVICES=${CLOUD_SERVICES:-s3,dynamodb,dynamodbstreams,sts,iam,secretsmanager,lambda,sqs,logs,kms}
 export EAGER_SERVICE_LOADING=1 DISABLE_EVENTS=1 SKIP_SSL_CERT_DOWNLOAD=1 ACTIVATE_PRO=0
+# As S3 does: a link whose signature is wrong, or that has expired, opens nothing.
+export S3_SKIP_SIGNATURE_VALIDATION=0
 export DNS_ADDRESS=0 DYNAMODB_IN_MEMORY=1 DYNAMODB_HEAP_SIZE=512m
 cd "$directory"
 exec "$folder/venv/bin/python" -m localstack.runtime.main

@@ -10,15 +10,15 @@ use crate::policy::{PolicyHandle, TargetFacts};
 use crate::protocol::postgres::connection::Cancels;
 use crate::protocol::postgres::effects::Analyst;
 use crate::protocol::postgres::startup::Entry;
-use crate::record::Spool;
+use crate::record::{RecordError, Spool};
 use crate::sessions::SessionRegistry;
+use crate::settle::{self, Settler};
 use crate::stores::Stores;
 use crate::vault::Vault;
 use anyhow::Context;
 use countersign_infra::domain::access_request::Protocol;
 use countersign_infra::domain::approval::{Approval, State};
-use countersign_infra::domain::audit::{Event, Happening};
-use countersign_infra::domain::id::SessionId;
+use countersign_infra::domain::audit::Happening;
 use countersign_infra::identity::oidc::Verifier;
 use countersign_infra::journal::Journal;
 use countersign_infra::recordings::key::{KeyError, Keyring, SigningKey};
@@ -30,9 +30,6 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-
-/// How often dead holders are looked for.
-const BURY_EVERY: Duration = Duration::from_secs(5);
 
 /// What every connection needs.
 pub struct App {
@@ -49,6 +46,16 @@ pub struct App {
     pub cancels: Cancels,
     /// Cancelled when live sessions are to end.
     pub sessions_stop: CancellationToken,
+}
+
+impl App {
+    fn settler(&self) -> Settler<'_> {
+        Settler {
+            spool: &self.spool,
+            journal: &self.journal,
+            sessions: &self.sessions,
+        }
+    }
 }
 
 /// A target of the configuration.
@@ -83,7 +90,7 @@ pub async fn run(config: PathBuf) -> anyhow::Result<()> {
     let tasks = TaskTracker::new();
     let (app, stores, recording_keys) = assemble(config, &stop).await?;
     let app = Arc::new(app);
-    settle_the_past(&app).await?;
+    settle::earlier_run(&app.spool, &app.journal).await?;
 
     let postgres = TcpListener::bind(app.config.postgres.listen)
         .await
@@ -128,6 +135,8 @@ pub async fn run(config: PathBuf) -> anyhow::Result<()> {
     let (holds, feed_stop) = (app.gate.holds().clone(), app.sessions_stop.clone());
     tasks.spawn(async move { holds.follow_feed(feed_stop).await });
     tasks.spawn(bury_the_dead(app.clone(), stop.clone()));
+    let (settling, settle_stop) = (app.clone(), stop.clone());
+    tasks.spawn(async move { settling.settler().keep(settle_stop).await });
     let (digesting, digests_stop) = (app.clone(), stop.clone());
     tasks.spawn(async move { digesting.digests.keep(digests_stop).await });
 
@@ -151,18 +160,7 @@ async fn assemble(config: Config, stop: &CancellationToken) -> anyhow::Result<(A
         &config.http.public_url,
     )
     .context("the random source")?;
-    let spool = Spool::open(
-        &config
-            .gateway
-            .spool_dir
-            .clone()
-            .unwrap_or_else(|| directory.join("spool")),
-        config.limits.spool_bytes_max,
-        stores.recordings.clone(),
-        key.clone(),
-        Duration::from_secs(config.limits.record_wait_seconds_max),
-    )
-    .context("the recording spool")?;
+    let spool = open_spool(&config, &stores, key.clone()).context("the recording spool")?;
     let (config, verifier, vault) = tokio::task::spawn_blocking(move || {
         let verifier = config.verifier().context("the issuers")?;
         let vault = Vault::open(&config).context("the vault")?;
@@ -188,7 +186,7 @@ async fn assemble(config: Config, stop: &CancellationToken) -> anyhow::Result<(A
             .collect(),
         verifier: Arc::new(verifier),
         vault,
-        gate: Arc::new(Gate::new(policy, holds)),
+        gate: Arc::new(Gate::new(policy, holds, stores.operations.clone())),
         analyst: Analyst::new(config.limits.statement_bytes_max).context("the statement parser")?,
         journal: stores.journal.clone(),
         spool,
@@ -199,6 +197,16 @@ async fn assemble(config: Config, stop: &CancellationToken) -> anyhow::Result<(A
         config,
     };
     Ok((app, stores, recording_keys))
+}
+
+/// A gateway that shares `spool_dir` with others has a directory of its own in it.
+fn open_spool(config: &Config, stores: &Stores, key: Arc<SigningKey>) -> Result<Spool, RecordError> {
+    let (bytes_max, store) = (config.limits.spool_bytes_max, stores.recordings.clone());
+    let wait_max = Duration::from_secs(config.limits.record_wait_seconds_max);
+    match &config.gateway.spool_dir {
+        Some(shared) => Spool::open_beside(shared, bytes_max, store, key, wait_max),
+        None => Spool::open(&config.gateway.data_dir.join("spool"), bytes_max, store, key, wait_max),
+    }
 }
 
 /// Beside the spool: who completes the recordings of a gateway that is gone writes its last digest too.
@@ -225,39 +233,13 @@ fn open_directory(directory: &Path) -> anyhow::Result<(SigningKey, Keyring)> {
     Ok((key, ring))
 }
 
-/// Closes what an earlier run of the gateway left open.
-async fn settle_the_past(app: &App) -> anyhow::Result<()> {
-    for recovered in app.spool.recover().await.context("the recordings of an earlier run")? {
-        if is_closed(app, recovered.session).await? {
-            continue;
-        }
-        let Some(journal) = SessionJournal::resume(app.journal.clone(), recovered.session).await? else {
-            tracing::warn!(session = %recovered.session, "a recording without a journal was closed");
-            continue;
-        };
-        let why = "the gateway ended without closing it".to_owned();
-        journal
-            .append(vec![Happening::SessionClosed {
-                why,
-                chunks: recovered.chunks,
-                last: recovered.last,
-            }])
-            .await?;
-        tracing::warn!(session = %recovered.session, "an interrupted recording was closed");
-    }
-    Ok(())
-}
-
-/// The session ended in order, and only the last of its recording was not in the store yet.
-async fn is_closed(app: &App, session: SessionId) -> anyhow::Result<bool> {
-    let events = app.journal.session(session).await?;
-    let closed = |event: &Event| matches!(event.what, Happening::SessionClosed { .. });
-    Ok(events.last().is_some_and(closed))
-}
-
 /// Marks what dead holders left, in the store and in the journals of their sessions.
 async fn bury_the_dead(app: Arc<App>, stop: CancellationToken) {
-    while stop.run_until_cancelled(tokio::time::sleep(BURY_EVERY)).await.is_some() {
+    while stop
+        .run_until_cancelled(app.gate.holds().until_next_look())
+        .await
+        .is_some()
+    {
         app.gate.holds().renew_executing().await;
         match app.gate.holds().bury_the_dead().await {
             Ok(buried) => {
@@ -312,12 +294,17 @@ fn console_parts(app: &App, stores: Stores, recording_keys: Keyring, listens: st
         approvals: stores.approvals,
         journal: stores.journal,
         recordings: stores.recordings,
+        operations: stores.operations,
         recording_keys,
         verifier: app.verifier.clone(),
         policy: app.gate.policy().clone(),
         sessions: app.sessions.clone(),
         targets: targets.collect(),
         limits: ApiLimits::default(),
+        dead: {
+            let holds = app.gate.holds().clone();
+            Arc::new(move || holds.saw_dead())
+        },
     }
 }
 

@@ -6,11 +6,16 @@ use crate::policy::{PolicyHandle, Question, TargetFacts, Verdict};
 use crate::refusal::{Cause, Refusal};
 use chrono::Utc;
 use countersign_infra::domain::access_request::AccessRequest;
-use countersign_infra::domain::approval::{Decision, Terms};
+use countersign_infra::domain::approval::Terms;
 use countersign_infra::domain::audit::{Happening, VerdictWord};
 use countersign_infra::domain::display::head;
 use countersign_infra::domain::id::{ApprovalId, Digest};
+use countersign_infra::operations::{OperationError, OperationStore, WholeOperation};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a whole operation may take until it is kept. Stores give up earlier by themselves.
+const KEEP_WAIT_MAX: Duration = Duration::from_secs(120);
 
 /// The right to send one operation once.
 ///
@@ -61,11 +66,16 @@ pub struct Held {
 pub struct Gate {
     policy: PolicyHandle,
     holds: Arc<Holds>,
+    operations: Arc<dyn OperationStore>,
 }
 
 impl Gate {
-    pub fn new(policy: PolicyHandle, holds: Arc<Holds>) -> Self {
-        Self { policy, holds }
+    pub fn new(policy: PolicyHandle, holds: Arc<Holds>, operations: Arc<dyn OperationStore>) -> Self {
+        Self {
+            policy,
+            holds,
+            operations,
+        }
     }
 
     pub fn policy(&self) -> &PolicyHandle {
@@ -97,7 +107,7 @@ impl Gate {
     }
 
     /// Judges an operation. What was asked and what the policy said is durable before this returns; what is held
-    /// has a record in the store. `hold_seconds_max` bounds the wait further (0 refuses what would be held). A refusal
+    /// is kept whole and has a record in the store. `hold_seconds_max` bounds the wait further (0 refuses what would be held). A refusal
     /// is for the protocol to journal, together with those that never came here.
     pub async fn ask(
         &self,
@@ -134,19 +144,21 @@ impl Gate {
         journal: &SessionJournal,
     ) -> Result<Hold, Refusal> {
         terms.expires_seconds = terms.expires_seconds.min(seconds_max.unwrap_or(u64::MAX));
-        let hold = self.holds.open(request, digest, terms).await?;
-        let record = hold.record();
-        let held = Happening::Held {
-            operation: digest,
-            approval: record.id.clone(),
-            terms: record.terms.clone(),
-            deadline: record.deadline,
-        };
-        if let Err(error) = journal.append(vec![held]).await {
-            hold.abandon("the journal is not available").await;
-            return Err(error.refusal());
+        self.keep(request, digest).await?;
+        self.holds.open(request, digest, terms, journal).await
+    }
+
+    /// Keeps the whole of an operation before there is a record of which people see only the head. A call that is
+    /// dropped midway leaves at most an encrypted object that no record speaks of.
+    async fn keep(&self, request: &AccessRequest, digest: Digest) -> Result<(), Refusal> {
+        const WHAT: &str = "the store of operations";
+        let whole = WholeOperation::of(request);
+        match tokio::time::timeout(KEEP_WAIT_MAX, self.operations.keep(digest, &whole)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error @ OperationError::TooLarge { .. })) => Err(too_large(&error)),
+            Ok(Err(error)) => Err(Refusal::unready(WHAT, &error)),
+            Err(late) => Err(Refusal::unready(WHAT, &late)),
         }
-        Ok(hold)
     }
 
     /// Says whether the policy in force still asks for these terms.
@@ -178,11 +190,7 @@ impl Gate {
             return Err(held.hold.revoke(&why).await);
         }
         let digest = held.request.digest();
-        let (id, decision) = held.hold.execute(digest).await?;
-        if let Err(error) = journal.append(vec![executing(digest, &id, &decision)]).await {
-            self.holds.not_sent(&id, "the journal is not available").await;
-            return Err(error.refusal().approval(&id));
-        }
+        let id = held.hold.execute(digest, journal).await?;
         Ok(Admitted {
             permit: Permit { digest },
             ticket: Ticket {
@@ -228,16 +236,6 @@ fn judged(operation: Digest, verdict: &Verdict) -> Happening {
     }
 }
 
-fn executing(operation: Digest, approval: &ApprovalId, decision: &Decision) -> Happening {
-    let approvers = decision.approvers.iter().map(|person| person.name.clone()).collect();
-    Happening::Executing {
-        operation,
-        approval: approval.clone(),
-        votes: decision.votes_head,
-        approvers,
-    }
-}
-
 /// The journal's line for a refusal.
 pub fn refused(operation: Option<Digest>, refusal: &Refusal) -> Happening {
     Happening::Refused {
@@ -265,6 +263,14 @@ fn denied(request: &AccessRequest, rules: &[String], reasons: &[String]) -> Refu
             rules.join(", ")
         )),
     }
+}
+
+fn too_large(error: &OperationError) -> Refusal {
+    Refusal::new(
+        Cause::Limit,
+        format!("countersign: this needs an approval, and nobody could be shown all of it: {error}"),
+    )
+    .hint("Nothing of it reached the server. Split it into smaller operations.")
 }
 
 fn no_hold_here() -> Refusal {

@@ -30,11 +30,31 @@ struct Writer {
     failed: bool,
 }
 
+/// What became of a change that was to be written in one transaction with the events that tell of it.
+#[derive(Debug)]
+pub enum Undone<E> {
+    /// Neither the change nor the events were written.
+    NotWritten(E),
+    /// Whether they were written is not known; it was both or neither.
+    NotKnown(E),
+}
+
+/// Why a change and its events are not both on record.
+#[derive(Debug)]
+pub enum NotTold<E> {
+    /// The store refused the change: neither is on record, and the session's journal goes on.
+    Refused(E),
+    /// Neither may be on record, or both: nothing of the session runs any more.
+    Journal(NotJournaled),
+}
+
 /// The event is not known to be on record.
 #[derive(Debug, thiserror::Error)]
 pub enum NotJournaled {
     #[error(transparent)]
     Journal(#[from] JournalError),
+    #[error("the store did not say whether it was written: {0}")]
+    NotKnown(String),
     #[error("the journal did not answer within {} seconds", APPEND_WAIT_MAX.as_secs())]
     TimedOut,
     #[error("an earlier event of this session could not be written")]
@@ -73,6 +93,39 @@ impl SessionJournal {
         let mut writer = self.writer.lock().await;
         writer.note(happenings);
         self.flush(&mut writer).await
+    }
+
+    /// Writes a change of the store and the events that tell of it, after the notes that wait, in one transaction: `write`
+    /// is given the events, and says what became of both. Waits at most ten seconds.
+    pub async fn append_with<T, E, F, W>(&self, happenings: Vec<Happening>, write: W) -> Result<T, NotTold<E>>
+    where
+        E: std::fmt::Display,
+        F: Future<Output = Result<T, Undone<E>>>,
+        W: FnOnce(Vec<Event>) -> F,
+    {
+        let mut writer = self.writer.lock().await;
+        if writer.failed {
+            return Err(NotTold::Journal(NotJournaled::FailedBefore));
+        }
+        let (chain, noted) = (writer.chain.clone(), writer.notes.len());
+        writer.note(happenings);
+        // Set first: a caller that is dropped while it waits leaves a chain of unknown length.
+        writer.failed = true;
+        match tokio::time::timeout(APPEND_WAIT_MAX, write(writer.notes.clone())).await {
+            Ok(Ok(done)) => {
+                writer.failed = false;
+                writer.notes.clear();
+                Ok(done)
+            }
+            Ok(Err(Undone::NotWritten(error))) => {
+                writer.failed = false;
+                writer.chain = chain;
+                writer.notes.truncate(noted);
+                Err(NotTold::Refused(error))
+            }
+            Ok(Err(Undone::NotKnown(error))) => Err(NotTold::Journal(NotJournaled::NotKnown(error.to_string()))),
+            Err(_) => Err(NotTold::Journal(NotJournaled::TimedOut)),
+        }
     }
 
     /// Notes an event that is written with the next append, or at the end of the session.

@@ -20,5 +20,6 @@ pub mod record;
 pub mod refusal;
 pub mod serve;
 pub mod sessions;
+pub mod settle;
 pub mod stores;
 pub mod vault;

@@ -10,6 +10,8 @@ pub enum Cause {
     Denied,
     /// Nobody decided in time.
     Expired,
+    /// It was taken back before it ran: policy or groups changed.
+    Revoked,
     /// The requester took it back (cancel, hang-up).
     Withdrawn,
     /// The token does not prove who is asking.

@@ -1,42 +1,125 @@
 //! The stores of a gateway, as its configuration names them.
 
-use crate::config::{Config, Store};
+use crate::config::{AwsStore, Config, OperationsKey, Store};
 use anyhow::Context;
+use chrono::TimeDelta;
 use countersign_infra::approvals::ApprovalStore;
+use countersign_infra::aws::Aws;
+use countersign_infra::dynamodb::DynamoStore;
 use countersign_infra::embedded::EmbeddedStore;
 use countersign_infra::journal::Journal;
+use countersign_infra::operations::OperationStore;
+use countersign_infra::operations::disk::DiskOperations;
+use countersign_infra::operations::keys::{FileKeys, KeySource, KmsKeys};
+use countersign_infra::operations::s3::S3Operations;
 use countersign_infra::recordings::RecordingStore;
 use countersign_infra::recordings::disk::DiskRecordings;
+use countersign_infra::recordings::s3::S3Recordings;
+use countersign_infra::{operations, recordings};
 use std::sync::Arc;
 
 /// The file of the embedded store within the data directory.
 pub const STORE_FILE: &str = "countersign.db";
 
-/// Where approvals, journal and recordings live.
+/// The key file of the embedded store's operations within the data directory.
+pub const OPERATIONS_KEY_FILE: &str = "keys/operations.key";
+
+/// Where approvals, journal, recordings and whole operations live.
 #[derive(Clone)]
 pub struct Stores {
     pub approvals: Arc<dyn ApprovalStore>,
     pub journal: Arc<dyn Journal>,
     pub recordings: Arc<dyn RecordingStore>,
+    pub operations: Arc<dyn OperationStore>,
 }
 
 impl Stores {
     /// Opens the stores that a configuration names. The embedded store is made when missing; its directory must be there.
     pub async fn open(config: &Config) -> anyhow::Result<Self> {
+        let stores = Self::open_kind(config).await?;
+        #[cfg(feature = "crash-points")]
+        let stores = stores.with_crash_point()?;
+        Ok(stores)
+    }
+
+    async fn open_kind(config: &Config) -> anyhow::Result<Self> {
         let directory = config.gateway.data_dir.clone();
         match &config.store {
             Store::Embedded {} => {
-                let file = directory.join(STORE_FILE);
-                let store = tokio::task::spawn_blocking(move || EmbeddedStore::open(file))
-                    .await?
-                    .context("the embedded store")?;
+                let (file, key_file) = (directory.join(STORE_FILE), directory.join(OPERATIONS_KEY_FILE));
+                let (store, keys) = tokio::task::spawn_blocking(move || {
+                    let store = EmbeddedStore::open(file).context("the embedded store")?;
+                    let keys = FileKeys::load_or_create(&key_file).context("the key of operations")?;
+                    anyhow::Ok((store, keys))
+                })
+                .await??;
                 Ok(Self {
                     approvals: Arc::new(store.clone()),
                     journal: Arc::new(store),
                     recordings: Arc::new(DiskRecordings::under(&directory)),
+                    operations: Arc::new(DiskOperations::under(&directory, Arc::new(keys))),
                 })
             }
-            Store::Aws(_) => anyhow::bail!("this build has no AWS stores"),
+            Store::Aws(options) => Self::open_aws(options).await,
         }
+    }
+
+    /// Stores that end this process at the write that `COUNTERSIGN_CRASH_AT` names.
+    #[cfg(feature = "crash-points")]
+    fn with_crash_point(self) -> anyhow::Result<Self> {
+        use countersign_infra::crash::{CrashPoint, Crashing};
+        let Ok(point) = std::env::var("COUNTERSIGN_CRASH_AT") else {
+            return Ok(self);
+        };
+        let point: CrashPoint = point.parse()?;
+        tracing::warn!(%point, "this gateway ends at a write");
+        Ok(Self {
+            approvals: Arc::new(Crashing::new(self.approvals, &point)),
+            journal: Arc::new(Crashing::new(self.journal, &point)),
+            recordings: Arc::new(Crashing::new(self.recordings, &point)),
+            operations: Arc::new(Crashing::new(self.operations, &point)),
+        })
+    }
+
+    async fn open_aws(options: &AwsStore) -> anyhow::Result<Self> {
+        let aws = Aws::from_environment().await;
+        let retention = options.retention_days.map(|days| TimeDelta::days(i64::from(days)));
+        let store = DynamoStore::open(&aws, &options.table, retention).await?;
+        let keys: Arc<dyn KeySource> = match &options.operations_key {
+            OperationsKey::Kms(key) => Arc::new(KmsKeys::new(aws.kms.clone(), key)),
+            OperationsKey::File(path) => {
+                let path = path.clone();
+                let keys = tokio::task::spawn_blocking(move || FileKeys::load_or_create(&path)).await?;
+                Arc::new(keys.context("the key of operations")?)
+            }
+        };
+        let recordings = S3Recordings::new(
+            aws.s3.clone(),
+            recordings::s3::S3Options {
+                bucket: options.bucket.clone(),
+                sse_kms_key: options.sse_kms_key.clone(),
+                object_lock_days: options.object_lock_days,
+                tags: options
+                    .retention_tag
+                    .iter()
+                    .map(|tag| ("retention".to_owned(), tag.clone()))
+                    .collect(),
+            },
+        );
+        let operations = S3Operations::new(
+            aws.s3.clone(),
+            operations::s3::S3Options {
+                bucket: options.bucket.clone(),
+                sse_kms_key: options.sse_kms_key.clone(),
+                object_lock_days: options.object_lock_days,
+            },
+            keys,
+        );
+        Ok(Self {
+            approvals: Arc::new(store.clone()),
+            journal: Arc::new(store),
+            recordings: Arc::new(recordings),
+            operations: Arc::new(operations),
+        })
     }
 }

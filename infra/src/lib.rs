@@ -7,7 +7,10 @@
 
 pub mod approvals;
 pub mod aws;
+#[cfg(any(test, feature = "contract"))]
+pub mod crash;
 pub mod domain;
+pub mod dynamodb;
 pub mod embedded;
 pub mod identity;
 pub mod journal;

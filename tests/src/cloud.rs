@@ -188,6 +188,14 @@ impl Cloud {
         key.arn.context("CreateKey answered without an ARN")
     }
 
+    /// Makes a table, a bucket and a key, and gives the lines of `[store]` that name them.
+    pub async fn store(&self) -> Result<String> {
+        let (table, bucket, key) = (self.table().await?, self.bucket(false).await?, self.kms_key().await?);
+        Ok(format!(
+            "kind = \"aws\"\ntable = \"{table}\"\nbucket = \"{bucket}\"\noperations_key = \"kms:{key}\""
+        ))
+    }
+
     /// What LocalStack has printed so far; nothing for one that somebody else started.
     pub fn log(&self) -> String {
         let process = self.process.as_ref();

@@ -67,6 +67,10 @@ pub struct GatewayOptions {
     pub limits: String,
     /// Lines of the `[gateway]` table, beside name and data_dir.
     pub gateway: String,
+    /// The gateway's name; `test-gateway` when none is given.
+    pub name: Option<String>,
+    /// Lines of the `[store]` table; the embedded store when there are none.
+    pub store: Option<String>,
     /// More tables, verbatim.
     pub more: String,
     pub environment: Vec<(String, OsString)>,
@@ -159,6 +163,17 @@ impl Gateway {
         self.wait_until_ready().await
     }
 
+    /// Starts it again with other variables in its environment.
+    pub async fn restart_with(&mut self, environment: Vec<(String, OsString)>) -> Result<()> {
+        self.environment = environment;
+        self.restart().await
+    }
+
+    /// Whether its process has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.process.as_mut().is_none_or(|process| process.ended().is_some())
+    }
+
     /// Ends it as a power cut would.
     pub fn kill9(&mut self) -> Result<()> {
         self.process.as_mut().context("the gateway is not running")?.kill9()
@@ -224,6 +239,17 @@ impl Gateway {
         tokens.insert(name.to_owned(), token.into());
     }
 
+    /// Takes over the names that another gateway was given.
+    pub fn knows_all_of(&self, other: &Self) {
+        let theirs = other
+            .tokens
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .clone();
+        let mut tokens = self.tokens.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        tokens.extend(theirs);
+    }
+
     /// The token of a name given to `sign_in`; a name nobody gave is itself sent as the token.
     pub fn token(&self, name: &str) -> String {
         let tokens = self.tokens.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -279,6 +305,8 @@ impl Gateway {
         let mut command = Command::new(countersign()?);
         command
             .envs(self.environment(name, ""))
+            // With `--config` it reads the gateway's stores itself.
+            .envs(self.environment.clone())
             .env("NO_COLOR", "1")
             .current_dir(self.path());
         command.env_remove("PGDATABASE");
@@ -331,12 +359,14 @@ impl Gateway {
 
     fn configuration(&self, options: &GatewayOptions) -> String {
         let mut text = format!(
-            "[gateway]\nname = \"test-gateway\"\ndata_dir = \"{data}\"\n{gateway}\n\n\
-             [store]\nkind = \"embedded\"\n\n\
+            "[gateway]\nname = \"{name}\"\ndata_dir = \"{data}\"\n{gateway}\n\n\
+             [store]\n{store}\n\n\
              [postgres]\nlisten = \"127.0.0.1:{postgres}\"\n\
              tls = {{ certificate = \"file:gateway.crt\", key = \"file:gateway.key\" }}\n\n\
              [http]\nlisten = \"127.0.0.1:{http}\"\npublic_url = \"{url}\"\n\n\
              [policy]\npath = \"{policy}\"\n\n[limits]\n{limits}\n",
+            name = options.name.as_deref().unwrap_or("test-gateway"),
+            store = options.store.as_deref().unwrap_or("kind = \"embedded\""),
             data = self.data().display(),
             gateway = options.gateway,
             postgres = self.postgres_port,
@@ -388,7 +418,7 @@ pub fn countersign() -> Result<PathBuf> {
 }
 
 /// Plain HTTP on loopback needs no trusted roots.
-fn no_roots() -> Result<rustls::ClientConfig> {
+pub(crate) fn no_roots() -> Result<rustls::ClientConfig> {
     let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     Ok(rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?

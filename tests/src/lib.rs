@@ -20,4 +20,5 @@ pub mod raw;
 pub mod tap;
 pub mod votes;
 pub mod wait;
+pub mod weather;
 pub mod world;

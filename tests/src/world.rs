@@ -5,6 +5,7 @@ use crate::issuer::{Claims, Issuer};
 use crate::ports::{free_port, preferred_port};
 use crate::postgres::{Database, Postgres};
 use anyhow::Result;
+use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -58,6 +59,8 @@ pub struct World {
     pub issuer: Issuer,
     pub server: Arc<Postgres>,
     pub database: Database,
+    /// What its gateway was started with.
+    started: GatewayOptions,
 }
 
 impl World {
@@ -79,7 +82,7 @@ impl World {
         target.ca = target.ca.filter(|_| !options.in_the_clear);
         let mut targets = vec![target];
         targets.extend(options.gateway.targets);
-        let gateway = Gateway::start(GatewayOptions {
+        let started = GatewayOptions {
             policy: options.policy,
             issuers: vec![IssuerOptions {
                 url: issuer.url().to_string(),
@@ -87,8 +90,8 @@ impl World {
             }],
             targets,
             ..options.gateway
-        })
-        .await?;
+        };
+        let gateway = Gateway::start(started.clone()).await?;
         for (name, groups) in &options.people {
             let claims = Claims {
                 lifetime_seconds: TOKEN_SECONDS,
@@ -101,7 +104,28 @@ impl World {
             issuer,
             server,
             database,
+            started,
         })
+    }
+
+    /// Starts one more gateway before the same server, for the same people, with the same options but for what `change`
+    /// makes of them. Its ports and its directory are its own.
+    pub async fn another_gateway(&self, change: impl FnOnce(&mut GatewayOptions)) -> Result<Gateway> {
+        let mut options = GatewayOptions {
+            postgres_port: None,
+            http_port: None,
+            directory: None,
+            ..self.started.clone()
+        };
+        change(&mut options);
+        let gateway = Gateway::start(options).await?;
+        gateway.knows_all_of(&self.gateway);
+        Ok(gateway)
+    }
+
+    /// The environment that its gateway was started with.
+    pub fn environment(&self) -> Vec<(String, OsString)> {
+        self.started.environment.clone()
     }
 
     /// Signs a token for one more person and names it for `Gateway::psql` and the like.

@@ -2,7 +2,7 @@
 
 use super::client::{ConnectArgs, GatewayClient};
 use super::terminal::{ago, head, length, print, print_json, table, time};
-use crate::console::{ApprovalPage, ApprovalView, ChoiceWord, ViaWord, VoteBody, WithdrawBody};
+use crate::console::{ApprovalPage, ApprovalView, ChoiceWord, ViaWord, VoteBody, WholeView, WithdrawBody};
 use chrono::Utc;
 use clap::Subcommand;
 use countersign_infra::domain::Timestamp;
@@ -26,9 +26,10 @@ pub struct Args {
 enum Action {
     /// Lists what waits for a decision and you may see, newest first.
     List(List),
-    /// Shows one approval with its whole operation.
-    Show(One),
-    /// Approves. The operation runs once the quorum is there.
+    /// Shows one approval and its operation: of a long one the beginning, unless the whole is asked for.
+    Show(Show),
+    /// Approves. The operation runs once the quorum is there. A long one must have been read whole before (`show
+    /// --whole`).
     Approve(Decide),
     /// Denies. One denial is enough.
     Deny(Decide),
@@ -54,9 +55,15 @@ struct List {
 }
 
 #[derive(Debug, clap::Args)]
-struct One {
+struct Show {
     /// The approval's number.
     number: ApprovalId,
+    /// Only the operation, and all that is shown of it. That you read it is journaled.
+    #[arg(long)]
+    whole: bool,
+    /// Only the exact parts of the operation, unmasked, in base 64. Needs the right to audit, and is journaled.
+    #[arg(long, conflicts_with = "whole")]
+    exact: bool,
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -148,13 +155,42 @@ fn votes(view: &ApprovalView) -> String {
     words.collect::<Vec<_>>().join("+")
 }
 
-async fn show(args: One) -> anyhow::Result<()> {
+async fn show(args: Show) -> anyhow::Result<()> {
     let client = args.connect.connect()?;
+    if args.whole || args.exact {
+        return show_operation(&client, &args).await;
+    }
     let view = read(&client, &args.number).await?;
     match args.json {
         true => print_json(&view),
         false => Ok(print(&in_full(&view)?)?),
     }
+}
+
+async fn show_operation(client: &GatewayClient, args: &Show) -> anyhow::Result<()> {
+    let query: &[_] = if args.exact {
+        &[("exact", "true".to_owned())]
+    } else {
+        &[]
+    };
+    let path = format!("/api/v1/approvals/{}/operation", args.number);
+    let whole: WholeView = client.read(&path, query).await?;
+    if args.json {
+        return print_json(&whole);
+    }
+    let mut text = String::new();
+    match &whole.parts {
+        Some(parts) => {
+            for part in parts {
+                writeln!(text, "{}\n{}\n", escape(&part.tag), escape(&part.base64))?;
+            }
+        }
+        None => writeln!(text, "{}", escape(&whole.display))?,
+    }
+    if !whole.as_asked {
+        text.push_str("\nNote: it was asked for again since, and is shown otherwise now than when this was asked.\n");
+    }
+    Ok(print(&text)?)
 }
 
 async fn vote(args: Decide, choice: ChoiceWord) -> anyhow::Result<()> {
@@ -210,7 +246,16 @@ fn in_full(view: &ApprovalView) -> Result<String, std::fmt::Error> {
     for (name, value) in lines {
         writeln!(text, "{name:<12}{}", head(&value, VALUE_CHARS_MAX))?;
     }
-    writeln!(text, "\n{}", escape(&approval.operation.display))?;
+    let (operation, id) = (&approval.operation, &approval.id);
+    writeln!(text, "\n{}", escape(&operation.display))?;
+    if operation.display_bytes > operation.display.len() as u64 {
+        let (shown, all) = (operation.display.len(), operation.display_bytes);
+        writeln!(text, "\nThis is not all of it: {shown} of {all} bytes are shown.")?;
+        writeln!(
+            text,
+            "Read the whole before you approve: countersign approvals show {id} --whole"
+        )?;
+    }
     Ok(text)
 }
 

@@ -15,8 +15,8 @@ use url::{Host, Url};
 
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
-/// Longest answer that is taken: a page of events with long statements.
-const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// Longest answer that is taken: a page of events with long statements, or a whole operation.
+const ANSWER_BYTES_MAX: usize = 96 << 20;
 
 /// How a command finds its gateway and signs in.
 #[derive(Clone, Debug, clap::Args)]

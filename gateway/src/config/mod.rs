@@ -77,6 +77,8 @@ pub struct AwsStore {
     pub sse_kms_key: Option<String>,
     /// For so many days no object can be deleted or replaced (Object Lock); the bucket must have it switched on.
     pub object_lock_days: Option<u32>,
+    /// The value of the tag `retention` on each object of a recording, for the bucket's lifecycle rules.
+    pub retention_tag: Option<String>,
     /// After so many days approvals and events are no longer read and may be deleted; without it they are kept.
     pub retention_days: Option<u32>,
 }

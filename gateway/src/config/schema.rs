@@ -68,6 +68,7 @@ const STORE: &[Field] = &[
     optional("operations_key", Kind::Text),
     optional("sse_kms_key", Kind::Text),
     optional("object_lock_days", Kind::Number),
+    optional("retention_tag", Kind::Text),
     optional("retention_days", Kind::Number),
 ];
 

@@ -5,16 +5,13 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use chrono::Utc;
-use countersign_infra::journal::JournalQuery;
+use countersign_infra::approvals::ClockOff;
 use serde::{Deserialize, Serialize};
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use utoipa::ToSchema;
 
-/// A clock further than this from the store's is not ready.
-const CLOCK_OFF_SECONDS_MAX: i64 = 2;
 /// One check may take so long.
 const CHECK_TIME_MAX: Duration = Duration::from_secs(3);
 /// An answer is reused for so long: asking needs no token.
@@ -90,13 +87,7 @@ impl Readiness {
 async fn check(console: &Console) -> Ready {
     let (store, journal, recordings) = tokio::join!(
         store_clock(console),
-        outcome("journal", async {
-            let query = JournalQuery {
-                limit: 1,
-                ..JournalQuery::default()
-            };
-            console.reader.search(&query).await.map(drop)
-        }),
+        outcome("journal", console.reader.probe()),
         outcome("recordings", console.recordings.probe()),
     );
     let policy = match console.policy.last_error() {
@@ -119,19 +110,10 @@ async fn check(console: &Console) -> Ready {
 
 /// The store answers, and its clock is near ours.
 async fn store_clock(console: &Console) -> Vec<Check> {
-    match tokio::time::timeout(CHECK_TIME_MAX, console.approvals.now()).await {
-        Ok(Ok(theirs)) => {
-            let off = (Utc::now() - theirs).num_seconds().abs();
-            let clock = match off <= CLOCK_OFF_SECONDS_MAX {
-                true => passed("clock"),
-                false => failed(
-                    "clock",
-                    format!("this clock and the store's differ by {off} s: set the clock"),
-                ),
-            };
-            vec![passed("approvals"), clock]
-        }
-        Ok(Err(error)) => {
+    match tokio::time::timeout(CHECK_TIME_MAX, console.clock.compare()).await {
+        Ok(Ok(())) => vec![passed("approvals"), passed("clock")],
+        Ok(Err(error @ ClockOff::Off { .. })) => vec![passed("approvals"), failed("clock", error.to_string())],
+        Ok(Err(ClockOff::Unknown(error))) => {
             tracing::warn!(%error, "the approval store is not ready");
             vec![failed("approvals", "does not answer"), failed("clock", "not known")]
         }

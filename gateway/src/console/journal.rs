@@ -1,20 +1,33 @@
 //! The API's own journal: one session per start of the gateway, and one writer.
 
 use chrono::Utc;
+use countersign_infra::approvals::{ApprovalStore, ApprovalStoreExt, ChangeError, StoreError};
+use countersign_infra::domain::Timestamp;
+use countersign_infra::domain::approval::{Approval, Change};
 use countersign_infra::domain::audit::{Chain, Event, Happening};
-use countersign_infra::domain::id::SessionId;
+use countersign_infra::domain::id::{ApprovalId, SessionId};
 use countersign_infra::domain::identity::Person;
 use countersign_infra::journal::{Journal, JournalError};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
 /// Notes that may wait for the writer; more callers wait for a place.
 const WAITING_MAX: usize = 256;
 /// Notes that share one write.
-const BATCH_MAX: usize = 64;
-/// Events that are kept while the journal does not answer; then further notes are refused until it does.
-const UNSURE_MAX: usize = 1024;
+const BATCH_MAX: usize = 32;
+/// Events that are kept while the journal does not answer; then further notes are refused until it does. With those of
+/// one batch they are no more than one write may have.
+const UNSURE_MAX: usize = 32;
+/// How long one decision may take. Others wait for it.
+const DECISION_MAX: Duration = Duration::from_secs(9);
+
+/// What the writer is asked to write.
+enum Entry {
+    Note(Note),
+    Decision(Box<Decision>),
+}
 
 struct Note {
     person: Person,
@@ -22,9 +35,19 @@ struct Note {
     written: oneshot::Sender<Result<(), String>>,
 }
 
+/// A change of an approval, with the event that tells of it.
+struct Decision {
+    person: Person,
+    what: Happening,
+    approval: ApprovalId,
+    change: Change,
+    now: Timestamp,
+    made: oneshot::Sender<Result<Approval, ChangeError>>,
+}
+
 /// The way to the writer.
 pub struct ApiJournal {
-    notes: mpsc::Sender<Note>,
+    entries: mpsc::Sender<Entry>,
 }
 
 /// The note could not be written: what it notes must not be answered as done.
@@ -33,10 +56,15 @@ pub struct ApiJournal {
 pub struct NotNoted(String);
 
 impl ApiJournal {
-    pub fn start(journal: Arc<dyn Journal>, gateway: String, tasks: &TaskTracker) -> Self {
-        let (notes, waiting) = mpsc::channel(WAITING_MAX);
-        tasks.spawn(write(journal, gateway, waiting));
-        Self { notes }
+    pub fn start(
+        journal: Arc<dyn Journal>,
+        approvals: Arc<dyn ApprovalStore>,
+        gateway: String,
+        tasks: &TaskTracker,
+    ) -> Self {
+        let (entries, waiting) = mpsc::channel(WAITING_MAX);
+        tasks.spawn(write(journal, approvals, gateway, waiting));
+        Self { entries }
     }
 
     /// Notes what a person did; `Ok` means durable. When dropped midway the note may or may not be written.
@@ -44,21 +72,60 @@ impl ApiJournal {
         let (written, answer) = oneshot::channel();
         let person = person.clone();
         let gone = || NotNoted("its writer has stopped".to_owned());
-        let note = Note { person, what, written };
-        self.notes.send(note).await.map_err(|_| gone())?;
+        let note = Entry::Note(Note { person, what, written });
+        self.entries.send(note).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?.map_err(NotNoted)
+    }
+
+    /// Changes an approval and notes it, in one transaction. `Unavailable`: whether it was changed is not known; it was
+    /// noted if it was. Every other error: neither was done.
+    pub async fn decide(
+        &self,
+        person: &Person,
+        what: Happening,
+        approval: &ApprovalId,
+        change: Change,
+        now: Timestamp,
+    ) -> Result<Approval, ChangeError> {
+        let (made, answer) = oneshot::channel();
+        let gone = || {
+            let source = "the journal's writer has stopped".into();
+            ChangeError::Store(StoreError::Unavailable { source })
+        };
+        let decision = Decision {
+            person: person.clone(),
+            what,
+            approval: approval.clone(),
+            change,
+            now,
+            made,
+        };
+        let sent = self.entries.send(Entry::Decision(Box::new(decision))).await;
+        sent.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
     }
 }
 
-async fn write(journal: Arc<dyn Journal>, gateway: String, mut waiting: mpsc::Receiver<Note>) {
+async fn write(
+    journal: Arc<dyn Journal>,
+    approvals: Arc<dyn ApprovalStore>,
+    gateway: String,
+    mut waiting: mpsc::Receiver<Entry>,
+) {
     let mut writer = Writer::new(journal, gateway);
-    let mut notes = Vec::with_capacity(BATCH_MAX);
-    while waiting.recv_many(&mut notes, BATCH_MAX).await > 0 {
-        let result = writer.write(&notes).await;
-        for note in notes.drain(..) {
-            // A caller that has gone needs no answer.
-            drop(note.written.send(result.clone()));
+    let mut entries = Vec::with_capacity(BATCH_MAX);
+    while waiting.recv_many(&mut entries, BATCH_MAX).await > 0 {
+        let mut notes = Vec::new();
+        for entry in entries.drain(..) {
+            match entry {
+                Entry::Note(note) => notes.push(note),
+                Entry::Decision(decision) => {
+                    writer.note(std::mem::take(&mut notes)).await;
+                    writer.decide(approvals.as_ref(), *decision).await;
+                }
+            }
         }
+        writer.note(notes).await;
     }
 }
 
@@ -84,14 +151,25 @@ impl Writer {
         }
     }
 
+    async fn note(&mut self, notes: Vec<Note>) {
+        if notes.is_empty() {
+            return;
+        }
+        let result = self.write(&notes).await;
+        for note in notes {
+            // A caller that has gone needs no answer.
+            drop(note.written.send(result.clone()));
+        }
+    }
+
     async fn write(&mut self, notes: &[Note]) -> Result<(), String> {
-        if self.unsure.len() + notes.len() > UNSURE_MAX {
+        if self.unsure.len() > UNSURE_MAX {
             let unsure = std::mem::take(&mut self.unsure);
             self.append(unsure).await?;
         }
         let mut events = std::mem::take(&mut self.unsure);
         for note in notes {
-            let event = self.chain(&note.person).next(Utc::now(), note.what.clone());
+            let event = self.next(&note.person, note.what.clone());
             self.last = Some(event.clone());
             events.push(event);
         }
@@ -107,11 +185,47 @@ impl Writer {
                 Err(error.to_string())
             }
             Err(error @ (JournalError::Taken { .. } | JournalError::Damaged { .. } | JournalError::BadQuery(_))) => {
-                tracing::error!(%error, session = %self.session, "the API's journal goes on as another session");
-                *self = Self::new(self.journal.clone(), std::mem::take(&mut self.gateway));
+                self.begin_anew(&error);
                 Err(error.to_string())
             }
         }
+    }
+
+    async fn decide(&mut self, approvals: &dyn ApprovalStore, decision: Decision) {
+        let event = self.next(&decision.person, decision.what);
+        let events: Vec<Event> = self.unsure.iter().chain([&event]).cloned().collect();
+        let change = approvals.change_with(&decision.approval, decision.change, decision.now, &events);
+        let made = match tokio::time::timeout(DECISION_MAX, change).await {
+            Ok(made) => made,
+            Err(_) => {
+                let source = format!("no answer within {} s", DECISION_MAX.as_secs()).into();
+                Err(ChangeError::Store(StoreError::Unavailable { source }))
+            }
+        };
+        match &made {
+            Ok(_) => {
+                self.last = Some(event);
+                self.unsure.clear();
+            }
+            // The event may be there, or come to be there: another chain begins, which it cannot disturb.
+            Err(ChangeError::Store(error @ (StoreError::Unavailable { .. } | StoreError::Taken { .. }))) => {
+                self.begin_anew(error);
+            }
+            Err(
+                ChangeError::Rejected(_)
+                | ChangeError::Store(StoreError::NotFound(_) | StoreError::Conflict { .. } | StoreError::Damaged { .. }),
+            ) => {}
+        }
+        drop(decision.made.send(made));
+    }
+
+    fn begin_anew(&mut self, error: &dyn std::error::Error) {
+        tracing::error!(%error, session = %self.session, "the API's journal goes on as another session");
+        *self = Self::new(self.journal.clone(), std::mem::take(&mut self.gateway));
+    }
+
+    fn next(&self, person: &Person, what: Happening) -> Event {
+        self.chain(person).next(Utc::now(), what)
     }
 
     /// The chain as it goes on with an event of this person: many people's events share it.

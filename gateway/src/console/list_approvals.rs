@@ -8,7 +8,6 @@ use super::view::{ApprovalShape, ApprovalView};
 use crate::policy::GatewayAction;
 use axum::Json;
 use axum::extract::State;
-use chrono::Utc;
 use countersign_infra::approvals::ApprovalQuery;
 use countersign_infra::domain::approval::Approval;
 use serde::{Deserialize, Serialize};
@@ -96,7 +95,7 @@ async fn visible(
         query.before = read.last().map(|approval| approval.id.clone());
         let last_page = read.len() < PAGE;
         let seen = read.into_iter().filter(|approval| may_see(console, caller, approval));
-        approvals.extend(seen.map(|approval| ApprovalView::new(approval, &caller.0, Utc::now())));
+        approvals.extend(seen.map(|approval| console.view(approval, &caller.0)));
         if last_page && approvals.len() <= limit {
             return Ok(ApprovalPage { approvals, next: None });
         }

@@ -17,8 +17,10 @@ mod list_targets;
 mod moment;
 mod problem;
 mod read_digests;
+mod read_operation;
 mod read_recording;
 mod read_session;
+mod readings;
 mod search_audit;
 mod serve;
 mod show_approval;
@@ -37,6 +39,7 @@ pub use list_targets::TargetList;
 pub use moment::moment;
 pub use problem::Problem;
 pub use read_digests::DigestList;
+pub use read_operation::{PartView, WholeView};
 pub use read_recording::RecordingFacts;
 pub use read_session::EventList;
 pub use serve::{ServeLimits, serve};
@@ -49,10 +52,12 @@ use crate::policy::{GatewayAction, PolicyHandle};
 use crate::sessions::SessionRegistry;
 use axum::extract::DefaultBodyLimit;
 use chrono::Utc;
-use countersign_infra::approvals::ApprovalStore;
+use countersign_infra::approvals::{ApprovalStore, StoreClock};
+use countersign_infra::domain::approval::Approval;
 use countersign_infra::domain::identity::Person;
 use countersign_infra::identity::oidc::Verifier;
 use countersign_infra::journal::Journal;
+use countersign_infra::operations::OperationStore;
 use countersign_infra::recordings::RecordingStore;
 use countersign_infra::recordings::key::Keyring;
 use std::sync::Arc;
@@ -101,6 +106,7 @@ pub struct ConsoleParts {
     pub approvals: Arc<dyn ApprovalStore>,
     pub journal: Arc<dyn Journal>,
     pub recordings: Arc<dyn RecordingStore>,
+    pub operations: Arc<dyn OperationStore>,
     /// With which recordings are checked: this gateway's own key first, then those of others that it was given.
     pub recording_keys: Keyring,
     pub verifier: Arc<Verifier>,
@@ -108,13 +114,20 @@ pub struct ConsoleParts {
     pub sessions: SessionRegistry,
     pub targets: Vec<TargetEntry>,
     pub limits: ApiLimits,
+    /// Told when an approval is seen whose holder has let its lease end.
+    pub dead: DeadHolders,
 }
+
+/// Tells whoever looks for dead holders that there is one.
+pub type DeadHolders = Arc<dyn Fn() + Send + Sync>;
 
 /// The API's state, shared by all requests.
 pub struct Console {
     gateway: String,
     approvals: Arc<dyn ApprovalStore>,
     recordings: Arc<dyn RecordingStore>,
+    operations: Arc<dyn OperationStore>,
+    readings: readings::Readings,
     recording_keys: Keyring,
     reader: Arc<dyn Journal>,
     journal: journal::ApiJournal,
@@ -125,17 +138,28 @@ pub struct Console {
     limits: ApiLimits,
     requests: tokio::sync::Semaphore,
     readiness: health::Readiness,
+    clock: StoreClock,
+    dead: DeadHolders,
     tasks: TaskTracker,
 }
 
 impl Console {
     /// Makes the API's state and starts its journal writer on `tasks`. The writer ends when the state is dropped.
     pub fn start(parts: ConsoleParts, tasks: &TaskTracker) -> Arc<Self> {
-        let journal = journal::ApiJournal::start(parts.journal.clone(), parts.gateway.clone(), tasks);
+        let journal = journal::ApiJournal::start(
+            parts.journal.clone(),
+            parts.approvals.clone(),
+            parts.gateway.clone(),
+            tasks,
+        );
         Arc::new(Self {
             gateway: parts.gateway,
+            clock: StoreClock::new(parts.approvals.clone()),
+            dead: parts.dead,
             approvals: parts.approvals,
             recordings: parts.recordings,
+            operations: parts.operations,
+            readings: readings::Readings::default(),
             recording_keys: parts.recording_keys,
             reader: parts.journal,
             journal,
@@ -148,6 +172,15 @@ impl Console {
             readiness: health::Readiness::default(),
             tasks: tasks.clone(),
         })
+    }
+
+    /// Shows an approval to a caller; one whose holder is gone is told on.
+    fn view(&self, approval: Approval, reader: &Person) -> ApprovalView {
+        let now = Utc::now();
+        if !approval.state.is_terminal() && approval.lease.until < now {
+            (self.dead)();
+        }
+        ApprovalView::new(approval, reader, now)
     }
 
     fn allows(&self, person: &Person, action: GatewayAction) -> bool {
@@ -182,6 +215,7 @@ fn described() -> OpenApiRouter<Arc<Console>> {
         .routes(routes!(list_targets::list_targets))
         .routes(routes!(list_approvals::list_approvals))
         .routes(routes!(show_approval::show_approval))
+        .routes(routes!(read_operation::read_operation))
         .routes(routes!(signpost::signpost))
         .routes(routes!(vote::vote))
         .routes(routes!(withdraw::withdraw))

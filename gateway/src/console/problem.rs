@@ -5,8 +5,9 @@ use super::view::ApprovalView;
 use axum::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{StatusCode, header::HeaderName};
 use axum::response::{IntoResponse, Response};
-use countersign_infra::approvals::StoreError;
+use countersign_infra::approvals::{ClockOff, StoreError};
 use countersign_infra::journal::JournalError;
+use countersign_infra::operations::OperationError;
 use countersign_infra::recordings::RecordingError;
 use serde::{Deserialize, Serialize};
 use std::fmt::Display;
@@ -140,6 +141,18 @@ impl From<StoreError> for Problem {
     }
 }
 
+impl From<ClockOff> for Problem {
+    fn from(error: ClockOff) -> Self {
+        match error {
+            ClockOff::Off { .. } => {
+                tracing::error!(%error, "nothing is decided here until the clock is set");
+                Self::unavailable(error)
+            }
+            ClockOff::Unknown(error) => error.into(),
+        }
+    }
+}
+
 impl From<JournalError> for Problem {
     fn from(error: JournalError) -> Self {
         match error {
@@ -166,6 +179,22 @@ impl From<RecordingError> for Problem {
             other @ (RecordingError::Exists(_) | RecordingError::Invalid(_) | RecordingError::Unavailable { .. }) => {
                 tracing::warn!(error = %other, "the recording store is unavailable");
                 Self::unavailable("the recording store does not answer; try again")
+            }
+        }
+    }
+}
+
+impl From<OperationError> for Problem {
+    fn from(error: OperationError) -> Self {
+        match error {
+            OperationError::NotFound(digest) => Self::not_found(format!("the whole of operation {digest} is not kept")),
+            error @ OperationError::Damaged { .. } => {
+                tracing::error!(%error, "an operation is damaged in the store");
+                Self::damaged(error)
+            }
+            other @ (OperationError::TooLarge { .. } | OperationError::Unavailable { .. }) => {
+                tracing::warn!(error = %other, "the store of operations is unavailable");
+                Self::unavailable("the store of operations does not answer; try again")
             }
         }
     }

@@ -8,7 +8,6 @@ use super::texts::approval_id;
 use super::view::{ApprovalShape, ApprovalView};
 use axum::Json;
 use axum::extract::{Path, State};
-use chrono::Utc;
 use countersign_infra::approvals::StoreError;
 use countersign_infra::domain::approval::Approval;
 use std::sync::Arc;
@@ -29,7 +28,7 @@ pub async fn show_approval(
     Path(id): Path<String>,
 ) -> Result<Json<ApprovalView>, Problem> {
     let approval = seen(&console, &caller, &id).await?;
-    Ok(Json(ApprovalView::new(approval, &caller.0, Utc::now())))
+    Ok(Json(console.view(approval, &caller.0)))
 }
 
 /// Reads an approval that the caller may see.

@@ -4,12 +4,13 @@ use super::Console;
 use super::caller::{Body, Caller};
 use super::list_approvals::may_see;
 use super::problem::Problem;
+use super::readings::has_read_whole;
 use super::texts::{REASON_CHARS_MAX, approval_id, plain};
 use super::view::{ApprovalShape, ApprovalView};
 use axum::Json;
 use axum::extract::{Path, State};
 use chrono::Utc;
-use countersign_infra::approvals::{ApprovalStoreExt, ChangeError, StoreError};
+use countersign_infra::approvals::{ChangeError, StoreError};
 use countersign_infra::domain::approval::{Approval, Ballot, Change, Choice, Via};
 use countersign_infra::domain::audit::Happening;
 use countersign_infra::domain::id::ApprovalId;
@@ -43,7 +44,8 @@ pub enum ViaWord {
     Console,
 }
 
-/// Votes on an approval. A vote that does not count is answered 409 with the reason and what stands.
+/// Votes on an approval. Who approves what is longer than its record shows must have read the whole of it first
+/// (`GET .../operation`). A vote that does not count is answered 409 with the reason and what stands.
 #[utoipa::path(
     post, path = "/api/v1/approvals/{id}/votes", request_body = VoteBody,
     params(("id" = String, Path, description = "The approval's number")),
@@ -64,6 +66,9 @@ pub async fn vote(
     let reason = vote.reason.filter(|reason| !reason.trim().is_empty());
     plain("reason", reason.as_deref().unwrap_or_default(), REASON_CHARS_MAX)?;
     let approval = seen_or_noted(&console, &caller, &id, vote.choice.into()).await?;
+    if vote.choice == ChoiceWord::Approve {
+        must_have_read(&console, &caller, &approval, reason.as_deref()).await?;
+    }
     let ballot = Ballot {
         voter: caller.0.clone(),
         choice: vote.choice.into(),
@@ -101,6 +106,36 @@ async fn seen_or_noted(console: &Console, caller: &Caller, id: &str, choice: Cho
     Err(StoreError::NotFound(approval.id).into())
 }
 
+/// Refuses, and notes, an approval by somebody who could vote and has seen only the head of the operation.
+async fn must_have_read(
+    console: &Console,
+    caller: &Caller,
+    approval: &Approval,
+    reason: Option<&str>,
+) -> Result<(), Problem> {
+    if approval.may_vote(&caller.0).is_err() || has_read_whole(console, caller, approval).await? {
+        return Ok(());
+    }
+    let (id, operation) = (&approval.id, &approval.operation);
+    let why = format!(
+        "the operation is longer than what is shown of it ({} of {} bytes): read the whole of it before you approve, \
+         with `countersign approvals show {id} --whole` or GET /api/v1/approvals/{id}/operation",
+        operation.display.len(),
+        operation.display_bytes,
+    );
+    let decided = Happening::Decided {
+        approval: id.clone(),
+        choice: Choice::Approve.as_str().to_owned(),
+        reason: reason.map(str::to_owned),
+        accepted: false,
+        why: Some("they have not read the whole of it".to_owned()),
+    };
+    let noted = console.journal.note(&caller.0, decided).await;
+    noted.map_err(Problem::unavailable)?;
+    let stands = ApprovalView::new(approval.clone(), &caller.0, Utc::now());
+    Err(Problem::refused(why, Some(stands)))
+}
+
 /// Something that a caller decides about an approval.
 pub(super) struct Decision {
     pub approval: ApprovalId,
@@ -124,23 +159,26 @@ impl Decision {
     }
 
     async fn change_and_note(self, console: &Console, caller: &Caller) -> Result<ApprovalView, Problem> {
+        // The time of a decision stands in a record that other machines judge.
+        console.clock.check().await.map_err(Problem::from)?;
         let now = Utc::now();
-        let result = console.approvals.change(&self.approval, self.change, now).await;
-        let decided = Happening::Decided {
+        let decided = |why: Option<String>| Happening::Decided {
             approval: self.approval.clone(),
             choice: self.word.to_owned(),
-            reason: self.reason,
-            accepted: result.is_ok(),
-            why: result.as_ref().err().map(ToString::to_string),
+            reason: self.reason.clone(),
+            accepted: why.is_none(),
+            why,
         };
-        let noted = console.journal.note(&caller.0, decided).await;
+        let journal = &console.journal;
+        let result = journal
+            .decide(&caller.0, decided(None), &self.approval, self.change, now)
+            .await;
         let view = |approval| ApprovalView::new(approval, &caller.0, now);
         match result {
-            Ok(approval) => {
-                noted.map_err(|error| Problem::unavailable(format!("it is decided, but {error}")))?;
-                Ok(view(approval))
-            }
+            Ok(approval) => Ok(view(approval)),
             Err(ChangeError::Rejected(why)) => {
+                let noted = journal.note(&caller.0, decided(Some(why.to_string()))).await;
+                noted.map_err(Problem::unavailable)?;
                 let stands = console.approvals.read(&self.approval).await.ok().map(view);
                 Err(Problem::refused(why, stands))
             }

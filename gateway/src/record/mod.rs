@@ -8,6 +8,7 @@
 //! survives the end of this process (`kill -9`). The spool does not wait for the disk (no fsync): what the store has
 //! not confirmed can be lost with the machine's power, and then the journal's anchors show that it is missing.
 
+mod neighbours;
 mod recorder;
 mod recover;
 mod session;
@@ -16,7 +17,7 @@ mod spool;
 
 pub use countersign_infra::recordings::chain::Anchor;
 pub use countersign_infra::recordings::format::Direction;
-pub use recorder::Recorder;
+pub use recorder::{Finished, Recorder};
 pub use recover::Recovered;
 pub use spool::Spool;
 
@@ -64,6 +65,33 @@ pub enum RecordError {
 }
 
 impl RecordError {
+    /// The same error once more.
+    fn again(&self) -> Self {
+        match self {
+            Self::SpoolFull {
+                bytes_max,
+                waited_seconds,
+            } => Self::SpoolFull {
+                bytes_max: *bytes_max,
+                waited_seconds: *waited_seconds,
+            },
+            Self::StoreDown { seconds, message } => Self::StoreDown {
+                seconds: *seconds,
+                message: message.clone(),
+            },
+            Self::DiskFull { path } => Self::DiskFull { path: path.clone() },
+            Self::Spool { path, source } => Self::Spool {
+                path: path.clone(),
+                source: io::Error::new(source.kind(), source.to_string()),
+            },
+            Self::Locked { path } => Self::Locked { path: path.clone() },
+            Self::Broken { session, message } => Self::Broken {
+                session: *session,
+                message: message.clone(),
+            },
+        }
+    }
+
     fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| {

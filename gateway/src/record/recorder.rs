@@ -110,7 +110,17 @@ impl Recorder {
     ///
     /// Returns when the store has confirmed all of it; after `wait_max` already when all of it is in the spool, from
     /// where it is sent as soon as the store takes it. The anchor is final either way.
-    pub async fn finish(mut self, why: &str) -> Result<Anchor, RecordError> {
+    pub async fn finish(self, why: &str) -> Result<Anchor, RecordError> {
+        let finished = self.close(why).await?;
+        let anchor = finished.anchor();
+        finished.send().await;
+        Ok(anchor)
+    }
+
+    /// Puts the signed manifest into the spool. It stays there until [`Finished::send`], so that the journal can be told
+    /// of the end first: killed in between, [`Spool::recover`](super::Spool::recover) returns the session once more.
+    /// Waits at most `wait_max`.
+    pub async fn close(self, why: &str) -> Result<Finished, RecordError> {
         self.check()?;
         let deadline = self.deadline();
         self.write_out(true, deadline).await?;
@@ -118,12 +128,7 @@ impl Recorder {
             .await?;
         let (session, shared, why) = (Arc::clone(&self.session), Arc::clone(&self.shared), why.to_owned());
         let anchor = blocking(&self.session.dir, move || session.close(&shared, false, &why)).await?;
-        self.is_finished = true;
-        self.session.ship(&self.shared);
-        if self.wait_for(deadline, |progress| progress.done).await.is_err() {
-            tracing::warn!(session = %self.session.id, "the end of a recording waits in the spool for the store");
-        }
-        Ok(anchor)
+        Ok(Finished { recorder: self, anchor })
     }
 
     async fn append(&mut self, kind: Kind, parts: &[&[u8]]) -> Result<(), RecordError> {
@@ -203,6 +208,7 @@ impl Recorder {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) | Err(_) => {
                 self.session.check()?;
+                self.session.check_stuck()?;
                 self.shared.check_store()?;
                 Err(self.full())
             }
@@ -232,6 +238,33 @@ impl Recorder {
         RecordError::Broken {
             session: self.session.id,
             message: message.to_owned(),
+        }
+    }
+}
+
+/// A recording whose manifest is in the spool. Dropped, it is left there for
+/// [`Spool::recover`](super::Spool::recover).
+pub struct Finished {
+    recorder: Recorder,
+    anchor: Anchor,
+}
+
+impl Finished {
+    /// What the recording ended with.
+    pub fn anchor(&self) -> Anchor {
+        self.anchor
+    }
+
+    /// Lets the manifest go to the store, and waits at most `wait_max` until all of the recording is there; it is sent
+    /// as soon as the store takes it in any case. Cancel safe.
+    pub async fn send(mut self) {
+        let recorder = &mut self.recorder;
+        recorder.is_finished = true;
+        recorder.session.release();
+        recorder.session.ship(&recorder.shared);
+        let done = recorder.wait_for(recorder.deadline(), |progress| progress.done);
+        if done.await.is_err() {
+            tracing::warn!(session = %recorder.session.id, "the end of a recording waits in the spool for the store");
         }
     }
 }

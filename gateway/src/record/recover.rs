@@ -1,12 +1,12 @@
 //! What an earlier run left in the spool: rebuilt, closed as interrupted, and sent.
 
-use super::session::{Head, Session, read_head, write_head};
+use super::session::{Head, Session, read_head, spooled_bytes, write_head};
 use super::spool::Shared;
 use super::{RecordError, blocking, lock};
 use bytes::Bytes;
 use countersign_infra::domain::id::{Digest, SessionId};
 use countersign_infra::recordings::format::whole_frames;
-use countersign_infra::recordings::key::PublicKey;
+use countersign_infra::recordings::key::Keyring;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,7 +15,8 @@ use tokio::time::{Instant, timeout_at};
 
 const WHY: &str = "the gateway ended before the session did";
 
-/// A recording that [`Spool::recover`](super::Spool::recover) closed: for the journal.
+/// A recording that [`Spool::recover`](super::Spool::recover) closed: for the journal first, then for
+/// [`Spool::release`](super::Spool::release).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recovered {
     pub session: SessionId,
@@ -26,30 +27,49 @@ pub struct Recovered {
 pub(super) async fn recover(shared: &Arc<Shared>) -> Result<Vec<Recovered>, RecordError> {
     let mut sessions = left_by_recorders(shared);
     sessions.extend(left_by_earlier_runs(shared).await?);
+    Ok(close_all(shared, sessions).await)
+}
+
+pub(super) async fn recover_left(shared: &Arc<Shared>, is_over: impl Fn(SessionId) -> bool) -> Vec<Recovered> {
+    let mut sessions = left_by_recorders(shared);
+    sessions.retain(|session| is_over(session.id));
+    close_all(shared, sessions).await
+}
+
+async fn close_all(shared: &Arc<Shared>, sessions: Vec<Arc<Session>>) -> Vec<Recovered> {
     let deadline = Instant::now() + shared.wait_max;
     let mut closed = Vec::new();
     for session in sessions {
         match close(shared, &session, deadline).await {
-            Ok(recovered) => closed.push((session, recovered)),
+            Ok(recovered) => closed.push(recovered),
             Err(error) => tracing::error!(session = %session.id, %error, "a recording could not be closed"),
         }
     }
-    for (session, _) in &closed {
+    closed
+}
+
+/// Lets the manifests of closed recordings go to the store, and waits for that at most `wait_max`.
+pub(super) async fn release(shared: &Arc<Shared>, recovered: &[Recovered]) {
+    let deadline = Instant::now() + shared.wait_max;
+    let found = |one: &Recovered| lock(&shared.sessions).get(&one.session).cloned();
+    let sessions = recovered.iter().filter_map(found).collect::<Vec<_>>();
+    for session in &sessions {
+        session.release();
+        session.ship(shared);
+    }
+    for session in sessions {
         let mut progress = session.progress.subscribe();
-        if timeout_at(deadline, progress.wait_for(|progress| progress.done))
-            .await
-            .is_err()
-        {
+        let done = progress.wait_for(|progress| progress.done);
+        if timeout_at(deadline, done).await.is_err() {
             tracing::warn!(session = %session.id, "a recovered recording waits in the spool for the store");
         }
     }
-    Ok(closed.into_iter().map(|(_, recovered)| recovered).collect())
 }
 
 fn left_by_recorders(shared: &Shared) -> Vec<Arc<Session>> {
     let sessions = lock(&shared.sessions);
     let is_left = |session: &&Arc<Session>| {
-        session.left.load(Ordering::Acquire) && !session.is_broken() && !session.progress().closed
+        session.left.load(Ordering::Acquire) && !session.is_broken() && !session.progress().released
     };
     sessions.values().filter(is_left).cloned().collect()
 }
@@ -58,10 +78,22 @@ async fn left_by_earlier_runs(shared: &Arc<Shared>) -> Result<Vec<Arc<Session>>,
     let for_reading = Arc::clone(shared);
     let found = blocking(&shared.dir, move || {
         let mut found = Vec::new();
-        for (id, dir) in session_directories(&for_reading)? {
-            match load(&dir, id, for_reading.key.public()) {
-                Ok(Some(session)) => found.push(Arc::new(session)),
-                Ok(None) => fs::remove_dir_all(&dir).map_err(RecordError::io(&dir))?,
+        let left = session_directories(&for_reading)?;
+        if left.is_empty() {
+            return Ok(found);
+        }
+        let keys = super::neighbours::keys_of(&for_reading.dir, for_reading.key.public());
+        for (id, dir) in left {
+            let before = spooled_bytes(&dir)?;
+            match load(&dir, id, &keys) {
+                Ok(Some(session)) => {
+                    for_reading.release(before.saturating_sub(session.bytes()));
+                    found.push(Arc::new(session));
+                }
+                Ok(None) => {
+                    for_reading.release(before);
+                    fs::remove_dir_all(&dir).map_err(RecordError::io(&dir))?;
+                }
                 Err(error) => tracing::error!(session = %id, %error, "a recording in the spool cannot be recovered"),
             }
         }
@@ -89,7 +121,7 @@ fn session_directories(shared: &Shared) -> Result<Vec<(SessionId, PathBuf)>, Rec
 }
 
 /// Builds a session from its directory; none when nothing was recorded in it.
-fn load(dir: &Path, id: SessionId, key: &PublicKey) -> Result<Option<Session>, RecordError> {
+fn load(dir: &Path, id: SessionId, keys: &Keyring) -> Result<Option<Session>, RecordError> {
     let broken = |message: String| RecordError::Broken { session: id, message };
     let chunks = numbered(dir, "chunk")?;
     let frames = numbered(dir, "frames")?;
@@ -103,7 +135,7 @@ fn load(dir: &Path, id: SessionId, key: &PublicKey) -> Result<Option<Session>, R
     if head.chain.session != id {
         return Err(broken(format!("the head names session {}", head.chain.session)));
     }
-    adopt_uncounted_chunk(dir, &mut head, &chunks, key).map_err(broken)?;
+    count_uncounted_chunk(dir, &mut head, &chunks, keys).map_err(broken)?;
     let sealed = head.chain.chunks;
     let confirmed = chunks.first().copied().unwrap_or(sealed).min(sealed);
     if !chunks
@@ -119,14 +151,14 @@ fn load(dir: &Path, id: SessionId, key: &PublicKey) -> Result<Option<Session>, R
 }
 
 /// A chunk was put in place, and the process ended before the head counted it.
-fn adopt_uncounted_chunk(dir: &Path, head: &mut Head, chunks: &[u64], key: &PublicKey) -> Result<(), String> {
+fn count_uncounted_chunk(dir: &Path, head: &mut Head, chunks: &[u64], keys: &Keyring) -> Result<(), String> {
     let number = head.chain.chunks;
     if !chunks.contains(&number) {
         return Ok(());
     }
     let path = dir.join(format!("{number}.chunk"));
     let bytes = fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-    head.chain.follow(&bytes, key).map_err(|error| error.to_string())?;
+    head.chain.follow(&bytes, keys).map_err(|error| error.to_string())?;
     write_head(dir, &head.chain, head.started).map_err(|error| error.to_string())
 }
 
@@ -186,10 +218,10 @@ async fn close(shared: &Arc<Shared>, session: &Arc<Session>, deadline: Instant) 
     let sealed = progress.wait_for(|progress| progress.sealed.chunks == progress.rotated);
     if !matches!(timeout_at(deadline, sealed).await, Ok(Ok(_))) {
         session.check()?;
-        shared.check_store()?;
+        session.check_stuck()?;
         return Err(RecordError::Broken {
             session: session.id,
-            message: "its chunks were not made in time; the next start tries again".to_owned(),
+            message: "its chunks were not made in time; it is tried again later".to_owned(),
         });
     }
     let (closing, shared_) = (Arc::clone(session), Arc::clone(shared));

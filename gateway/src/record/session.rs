@@ -1,5 +1,6 @@
 //! One session's part of the spool: the buffer in memory, the files of frames, and the chunks made of them.
 
+use super::ship::Work;
 use super::spool::Shared;
 use super::{RecordError, lock};
 use bytes::Bytes;
@@ -37,10 +38,12 @@ pub(super) struct Session {
     /// Bytes of this session in the spool.
     bytes: AtomicU64,
     broken: OnceLock<String>,
+    /// What the disk said when a chunk could not be made, until one is.
+    stuck: Mutex<Option<RecordError>>,
     /// Its recorder is gone without having finished it.
     pub left: AtomicBool,
-    pub shipping: AtomicBool,
-    pub retry: Mutex<super::ship::Retry>,
+    pub sealing: Work,
+    pub sending: Work,
     /// The last attempt of the background task to write failed, and was logged.
     pub is_write_failing: AtomicBool,
 }
@@ -56,6 +59,8 @@ pub(super) struct Progress {
     pub confirmed: u64,
     /// The manifest is in the spool.
     pub closed: bool,
+    /// The manifest may be sent: the journal knows of the end, or need not.
+    pub released: bool,
     /// The store has confirmed the manifest too.
     pub done: bool,
 }
@@ -109,6 +114,7 @@ impl Session {
             sealed: chain.anchor(),
             confirmed,
             closed: false,
+            released: false,
             done: false,
         };
         Self {
@@ -122,11 +128,17 @@ impl Session {
             progress: watch::Sender::new(progress),
             bytes: AtomicU64::new(bytes),
             broken: OnceLock::new(),
+            stuck: Mutex::default(),
             left: AtomicBool::new(false),
-            shipping: AtomicBool::new(false),
-            retry: Mutex::default(),
+            sealing: Work::default(),
+            sending: Work::default(),
             is_write_failing: AtomicBool::new(false),
         }
+    }
+
+    /// Bytes of this session in the spool.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
     }
 
     pub fn progress(&self) -> Progress {
@@ -307,6 +319,11 @@ impl Session {
         Ok(chain.anchor())
     }
 
+    /// Lets the manifest go to the store, which ends the recording in the spool.
+    pub fn release(&self) {
+        self.progress.send_modify(|progress| progress.released = true);
+    }
+
     /// Removes a chunk that the store has confirmed. Blocks.
     pub fn drop_chunk(&self, shared: &Shared, number: u64) -> Result<(), RecordError> {
         let path = self.chunk_path(number);
@@ -323,7 +340,7 @@ impl Session {
         fs::rename(&self.dir, &gone).map_err(RecordError::io(&self.dir))?;
         lock(&shared.sessions).remove(&self.id);
         self.progress.send_modify(|progress| progress.done = true);
-        fs::remove_dir_all(&gone).map_err(RecordError::io(&gone))
+        super::neighbours::remove_all(&gone)
     }
 
     pub fn write_head(&self, chain: &Chain) -> Result<(), RecordError> {
@@ -360,6 +377,20 @@ impl Session {
     pub fn break_off(&self, message: &str) {
         tracing::error!(session = %self.id, message, "a recording is broken; its files stay in the spool");
         let _ = self.broken.set(message.to_owned());
+    }
+
+    /// Says that the way to the store is stuck at this machine's own disk, or no longer.
+    pub fn stuck(&self, error: Option<RecordError>) {
+        let mut stuck = lock(&self.stuck);
+        if let (Some(error), None) = (&error, &*stuck) {
+            tracing::warn!(session = %self.id, %error, "a recording waits in the spool");
+        }
+        *stuck = error;
+    }
+
+    /// Why no chunk can be made.
+    pub fn check_stuck(&self) -> Result<(), RecordError> {
+        lock(&self.stuck).as_ref().map_or(Ok(()), |error| Err(error.again()))
     }
 
     pub fn is_broken(&self) -> bool {
@@ -429,7 +460,7 @@ pub(super) fn spooled_bytes(dir: &Path) -> Result<u64, RecordError> {
 }
 
 /// Writes a file so that it is there wholly or not at all.
-fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), RecordError> {
+pub(super) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), RecordError> {
     let temporary = path.with_extension("new");
     let write = || {
         let mut options = OpenOptions::new();
@@ -442,5 +473,9 @@ fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), RecordError> {
         file.write_all(bytes)?;
         fs::rename(&temporary, path)
     };
-    write().map_err(RecordError::io(path))
+    write().map_err(|error| {
+        // On a full disk every byte counts. Where it cannot be removed, the next attempt writes over it.
+        let _ = fs::remove_file(&temporary);
+        RecordError::io(path)(error)
+    })
 }

@@ -1,5 +1,6 @@
 //! The spool: a bounded directory that all recordings of a gateway share.
 
+use super::neighbours::{self, Taken};
 use super::recover;
 use super::session::Session;
 use super::{CHUNK_AGE_MAX, RecordError, Recorder, Recovered, WRITE_INTERVAL, blocking, lock};
@@ -8,9 +9,8 @@ use countersign_infra::domain::session::SessionHeader;
 use countersign_infra::recordings::RecordingStore;
 use countersign_infra::recordings::key::SigningKey;
 use std::collections::HashMap;
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io::ErrorKind;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -55,13 +55,16 @@ pub(super) struct Shared {
     pub uploads: Semaphore,
     pub tasks: TaskTracker,
     pub stop: CancellationToken,
+    /// The directory that this spool shares with those of other gateways.
+    beside: Option<PathBuf>,
     /// Locked as long as it is open.
     _lock: File,
 }
 
 struct Failing {
     since: Instant,
-    message: String,
+    /// None while the store has only not answered yet.
+    message: Option<String>,
 }
 
 impl Spool {
@@ -77,17 +80,49 @@ impl Spool {
         key: Arc<SigningKey>,
         wait_max: Duration,
     ) -> Result<Self, RecordError> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(dir)
-            .map_err(RecordError::io(dir))?;
-        let lock = lock_directory(dir)?;
-        remove_gone(dir)?;
-        let shared = Arc::new(Shared {
-            dir: dir.to_owned(),
+        let taken = neighbours::take_own(dir)?;
+        let means = Means {
             bytes_max,
-            bytes: AtomicU64::new(bytes_in(dir)?),
+            store,
+            key,
+            wait_max,
+        };
+        Self::of(taken, means, None)
+    }
+
+    /// Opens a spool of its own in a directory that several gateways on one disk share, so that each can complete what
+    /// another one left behind. What an earlier run left there is found by [`adopt`](Self::adopt). As `open` otherwise.
+    pub fn open_beside(
+        directory: &Path,
+        bytes_max: u64,
+        store: Arc<dyn RecordingStore>,
+        key: Arc<SigningKey>,
+        wait_max: Duration,
+    ) -> Result<Self, RecordError> {
+        let taken = neighbours::take_new(directory)?;
+        let means = Means {
+            bytes_max,
+            store,
+            key,
+            wait_max,
+        };
+        Self::of(taken, means, Some(directory.to_owned()))
+    }
+
+    fn of(taken: Taken, means: Means, beside: Option<PathBuf>) -> Result<Self, RecordError> {
+        let Taken { dir, lock } = taken;
+        let Means {
+            bytes_max,
+            store,
+            key,
+            wait_max,
+        } = means;
+        remove_gone(&dir)?;
+        neighbours::leave_key(&dir, key.public())?;
+        let shared = Arc::new(Shared {
+            bytes: AtomicU64::new(bytes_in(&dir)?),
+            dir,
+            bytes_max,
             space: Notify::new(),
             store,
             key,
@@ -99,6 +134,7 @@ impl Spool {
             uploads: Semaphore::new(UPLOADS_MAX),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
+            beside,
             _lock: lock,
         });
         shared.tasks.spawn(tend(Arc::clone(&shared)));
@@ -106,13 +142,71 @@ impl Spool {
     }
 
     /// Uploads what an earlier run or a dropped [`Recorder`] left behind and closes those recordings as interrupted.
-    /// Sessions that are being recorded are not touched.
+    /// Sessions that are being recorded are not touched. Does not wait for the store. Called once, after `open`.
     ///
     /// Returns the recordings that are closed for good in the spool, so that the journal can close their sessions
-    /// (some may be closed there already: look first). What the store does not take within `wait_max` goes on being
-    /// uploaded in the background. A directory that cannot be understood is logged and left where it is.
+    /// (some may be closed there already: look first). They end in the store with [`release`](Self::release), not
+    /// before: killed in between, the next start returns them again. A directory that cannot be understood is logged
+    /// and left where it is.
     pub async fn recover(&self) -> Result<Vec<Recovered>, RecordError> {
         recover::recover(&self.shared).await
+    }
+
+    /// As `recover`, but only what recorders of this run left behind, of sessions that are over.
+    pub async fn recover_left(&self, is_over: impl Fn(SessionId) -> bool) -> Vec<Recovered> {
+        recover::recover_left(&self.shared, is_over).await
+    }
+
+    /// Lets the ends of recovered recordings go to the store. Waits for that at most `wait_max`; what the store does not
+    /// take by then goes on being uploaded in the background.
+    pub async fn release(&self, recovered: &[Recovered]) {
+        recover::release(&self.shared, recovered).await;
+    }
+
+    /// Opens the spools beside this one whose gateways are gone, a few at a time: `recover` them. Their chunks stay as
+    /// the other gateway signed them; what is still to be signed is signed with the key of this one. None where this
+    /// spool was not opened beside others, or another gateway was faster. Looks at the local disk only; what goes wrong there is logged.
+    pub async fn adopt(&self) -> Vec<Spool> {
+        let Some(beside) = self.shared.beside.clone() else {
+            return Vec::new();
+        };
+        let directory = beside.clone();
+        let taken = blocking(&directory, move || neighbours::take_dead(&beside)).await;
+        let taken = taken.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the spools of other gateways cannot be looked at");
+            Vec::new()
+        });
+        let means = || Means {
+            bytes_max: self.shared.bytes_max,
+            store: Arc::clone(&self.shared.store),
+            key: Arc::clone(&self.shared.key),
+            wait_max: self.shared.wait_max,
+        };
+        let open = |taken: Taken| {
+            let path = taken.dir.clone();
+            match Self::of(taken, means(), Some(directory.clone())) {
+                Ok(spool) => Some(spool),
+                Err(error) => {
+                    tracing::warn!(path = %path.display(), %error, "the spool of a gateway that is gone cannot be opened");
+                    None
+                }
+            }
+        };
+        taken.into_iter().filter_map(open).collect()
+    }
+
+    /// Removes the directory of a spool that shares a directory with others, if nothing is left in it, and says whether
+    /// it did. It must not be used any more.
+    pub async fn remove_if_empty(&self) -> Result<bool, RecordError> {
+        if self.shared.beside.is_none() || !lock(&self.shared.sessions).is_empty() {
+            return Ok(false);
+        }
+        let dir = self.shared.dir.clone();
+        let removed = blocking(&self.shared.dir, move || neighbours::remove_if_empty(&dir)).await?;
+        if removed {
+            self.stop_tasks().await;
+        }
+        Ok(removed)
     }
 
     /// Begins the recording of a session; its header is the first frame. Does no I/O.
@@ -138,18 +232,32 @@ impl Spool {
     /// How long, and why, nothing could be sent to the store; none while all is well.
     pub fn failing(&self) -> Option<(Duration, String)> {
         let failing = lock(&self.shared.failing);
-        failing
-            .as_ref()
-            .map(|failing| (failing.since.elapsed(), failing.message.clone()))
+        let failing = failing.as_ref()?;
+        Some((failing.since.elapsed(), failing.message.clone()?))
     }
 
     /// Stops the background tasks and waits for the file operation that each is in. Call it after the sessions have
     /// ended; what is not uploaded by then stays in the spool for the next start.
     pub async fn stop(&self) {
+        self.stop_tasks().await;
+        if let Err(error) = self.remove_if_empty().await {
+            tracing::warn!(%error, "an empty spool was not removed");
+        }
+    }
+
+    async fn stop_tasks(&self) {
         self.shared.stop.cancel();
         self.shared.tasks.close();
         self.shared.tasks.wait().await;
     }
+}
+
+/// What a spool works with, beside its directory.
+struct Means {
+    bytes_max: u64,
+    store: Arc<dyn RecordingStore>,
+    key: Arc<SigningKey>,
+    wait_max: Duration,
 }
 
 impl Drop for Spool {
@@ -184,20 +292,26 @@ impl Shared {
         self.space.notify_waiters();
     }
 
+    /// From now on the store owes an answer: a store that is silent is down like one that fails.
+    pub fn store_asked(&self) {
+        let since = Instant::now();
+        lock(&self.failing).get_or_insert(Failing { since, message: None });
+    }
+
     pub fn store_failed(&self, message: &str) {
         let mut failing = lock(&self.failing);
         let since = failing.as_ref().map_or_else(Instant::now, |failing| failing.since);
-        if failing.is_none() {
+        if failing.as_ref().is_none_or(|failing| failing.message.is_none()) {
             tracing::warn!(message, "the recording store fails; recordings wait in the spool");
         }
         *failing = Some(Failing {
             since,
-            message: message.to_owned(),
+            message: Some(message.to_owned()),
         });
     }
 
     pub fn store_answered(&self) {
-        if let Some(failing) = lock(&self.failing).take() {
+        if let Some(failing) = lock(&self.failing).take().filter(|failing| failing.message.is_some()) {
             let seconds = failing.since.elapsed().as_secs();
             tracing::info!(seconds, "the recording store answers again");
         }
@@ -208,7 +322,10 @@ impl Shared {
         match &*lock(&self.failing) {
             Some(failing) if failing.since.elapsed() >= self.wait_max => Err(RecordError::StoreDown {
                 seconds: failing.since.elapsed().as_secs(),
-                message: failing.message.clone(),
+                message: failing
+                    .message
+                    .clone()
+                    .unwrap_or_else(|| "it does not answer".to_owned()),
             }),
             Some(_) | None => Ok(()),
         }
@@ -258,16 +375,6 @@ fn write_all(shared: &Shared, sessions: &[Arc<Session>], now: Instant) {
         if let (Err(error), false) = (result, failed_before) {
             tracing::warn!(session = %session.id, %error, "recorded bytes wait in memory");
         }
-    }
-}
-
-fn lock_directory(dir: &Path) -> Result<File, RecordError> {
-    let path = dir.join("lock");
-    let file = File::create(&path).map_err(RecordError::io(&path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(RecordError::Locked { path: dir.to_owned() }),
-        Err(TryLockError::Error(error)) => Err(RecordError::io(&path)(error)),
     }
 }
 

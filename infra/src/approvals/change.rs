@@ -1,6 +1,6 @@
 //! Changes of stored approvals: read, apply, replace, until it is known what happened.
 
-use super::{ApprovalStore, StoreError};
+use super::{ApprovalStore, StoreError, Tell};
 use crate::domain::Timestamp;
 use crate::domain::approval::{Approval, Change, Rejected};
 use crate::domain::audit::Event;
@@ -87,7 +87,7 @@ pub trait ApprovalStoreExt: ApprovalStore {
                 return Ok(current);
             }
             let next = current.apply(change.clone(), now)?;
-            match self.replace(&next, events).await {
+            match self.replace(&next, events, tell(&change)).await {
                 Ok(()) => return Ok(next),
                 Err(StoreError::Conflict { current: newer }) => {
                     repeats = Repeats::default();
@@ -128,6 +128,22 @@ async fn read_again<S: ApprovalStore + ?Sized>(
                 return done;
             }
         }
+    }
+}
+
+/// Changes that only the holder makes need not be told to it.
+fn tell(change: &Change) -> Tell {
+    match change {
+        Change::Renew { .. }
+        | Change::Expire
+        | Change::Execute { .. }
+        | Change::Finish { .. }
+        | Change::LoseOutcome { .. } => Tell::Nobody,
+        Change::Vote(_)
+        | Change::Withdraw { .. }
+        | Change::Abandon { .. }
+        | Change::Revoke { .. }
+        | Change::LeaseLost => Tell::Holder,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Approvals in SQLite: the record as JSON, and beside it the columns that lists and conditions read.
 
-use super::{ApprovalQuery, ApprovalStore, StoreError, limit};
+use super::{ApprovalQuery, ApprovalStore, StoreError, Tell, limit};
 use crate::domain::Timestamp;
 use crate::domain::approval::Approval;
 use crate::domain::audit::Event;
@@ -23,7 +23,7 @@ impl ApprovalStore for EmbeddedStore {
     async fn create(&self, approval: &Approval, events: &[Event]) -> Result<(), StoreError> {
         let (row, events) = (Stored::of(approval)?, Rows::of(events)?);
         self.write(move |connection| match create(connection, &row)? {
-            Ok(()) => tell(connection, &events),
+            Ok(()) => append(connection, &events),
             error @ Err(_) => Ok(error),
         })
         .await?
@@ -34,11 +34,14 @@ impl ApprovalStore for EmbeddedStore {
         self.read_points(move |connection| read(connection, &id)).await?
     }
 
-    async fn replace(&self, next: &Approval, events: &[Event]) -> Result<(), StoreError> {
+    async fn replace(&self, next: &Approval, events: &[Event], tell: Tell) -> Result<(), StoreError> {
         let (row, events) = (Stored::of(next)?, Rows::of(events)?);
-        let gateway = next.lease.gateway.clone();
-        self.write(move |connection| match replace(connection, &row, &gateway)? {
-            Ok(()) => tell(connection, &events),
+        let told = match tell {
+            Tell::Holder => Some(next.lease.gateway.clone()),
+            Tell::Nobody => None,
+        };
+        self.write(move |connection| match replace(connection, &row, told.as_deref())? {
+            Ok(()) => append(connection, &events),
             error @ Err(_) => Ok(error),
         })
         .await?
@@ -159,7 +162,7 @@ fn create(connection: &Connection, row: &Stored) -> Work<(), StoreError> {
     }
 }
 
-fn replace(connection: &Connection, row: &Stored, gateway: &str) -> Work<(), StoreError> {
+fn replace(connection: &Connection, row: &Stored, told: Option<&str>) -> Work<(), StoreError> {
     let mut update = connection.prepare_cached(
         "UPDATE approvals SET version = ?2, state = ?3, lease_until = ?4, record = ?5
          WHERE id = ?1 AND version = ?2 - 1",
@@ -167,13 +170,15 @@ fn replace(connection: &Connection, row: &Stored, gateway: &str) -> Work<(), Sto
     if update.execute(params![row.id, row.version, row.state, row.lease_until, row.record])? == 0 {
         return conflict(connection, &row.id);
     }
-    let mut tell = connection.prepare_cached("INSERT OR IGNORE INTO feed (gateway, approval) VALUES (?, ?)")?;
-    tell.execute(params![gateway, row.id])?;
+    if let Some(gateway) = told {
+        let mut tell = connection.prepare_cached("INSERT OR IGNORE INTO feed (gateway, approval) VALUES (?, ?)")?;
+        tell.execute(params![gateway, row.id])?;
+    }
     Ok(Ok(()))
 }
 
 /// Writes the events of a change in its transaction.
-fn tell(connection: &Connection, events: &Rows) -> Work<(), StoreError> {
+fn append(connection: &Connection, events: &Rows) -> Work<(), StoreError> {
     Ok(events.append(connection)?.map_err(StoreError::from))
 }
 

@@ -1,7 +1,7 @@
 //! A store that fails by a schedule: before the write, after it, or late. What passes the contract through it
 //! treats "not known whether it was written" as what it is.
 
-use super::{ApprovalQuery, ApprovalStore, StoreError};
+use super::{ApprovalQuery, ApprovalStore, StoreError, Tell};
 use crate::domain::Timestamp;
 use crate::domain::approval::Approval;
 use crate::domain::audit::Event;
@@ -117,8 +117,8 @@ impl<S: ApprovalStore> ApprovalStore for FlakyApprovals<S> {
         self.call(self.store.read(id)).await
     }
 
-    async fn replace(&self, next: &Approval, events: &[Event]) -> Result<(), StoreError> {
-        self.call(self.store.replace(next, events)).await
+    async fn replace(&self, next: &Approval, events: &[Event], tell: Tell) -> Result<(), StoreError> {
+        self.call(self.store.replace(next, events, tell)).await
     }
 
     async fn list(&self, query: &ApprovalQuery) -> Result<Vec<Approval>, StoreError> {

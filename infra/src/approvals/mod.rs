@@ -7,13 +7,16 @@ use crate::domain::id::{ApprovalId, SessionId};
 use async_trait::async_trait;
 
 mod change;
+mod clock;
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
+pub mod dynamodb;
 pub mod embedded;
 #[cfg(any(test, feature = "contract"))]
 pub mod flaky;
 
 pub use change::{ApprovalStoreExt, ChangeError};
+pub use clock::{ClockOff, StoreClock};
 
 /// Why a store did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +42,14 @@ pub enum StoreError {
     },
 }
 
+/// Whether the gateway that holds an operation is told of a change through its feed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tell {
+    Holder,
+    /// The holder made the change itself.
+    Nobody,
+}
+
 /// Which approvals to list, newest first.
 #[derive(Clone, Debug, Default)]
 pub struct ApprovalQuery {
@@ -61,11 +72,11 @@ pub trait ApprovalStore: Send + Sync + 'static {
     /// Reads a record, strongly consistent.
     async fn read(&self, id: &ApprovalId) -> Result<Approval, StoreError>;
 
-    /// Writes `next` in place of the record of version `next.version - 1`, and tells the holder's gateway of it
-    /// through the feed. The journal events that tell of the change are written with it: all or nothing, in one
+    /// Writes `next` in place of the record of version `next.version - 1`, and where asked to tells the holder's gateway
+    /// of it through the feed. The journal events that tell of the change are written with it: all or nothing, in one
     /// transaction. Events that are there already, the same in every byte, are accepted, as by
     /// [`Journal::append`](crate::journal::Journal::append).
-    async fn replace(&self, next: &Approval, events: &[Event]) -> Result<(), StoreError>;
+    async fn replace(&self, next: &Approval, events: &[Event], tell: Tell) -> Result<(), StoreError>;
 
     /// Lists, for people: never decides anything.
     async fn list(&self, query: &ApprovalQuery) -> Result<Vec<Approval>, StoreError>;

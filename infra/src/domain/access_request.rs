@@ -2,7 +2,7 @@
 
 use super::effect::Effects;
 use super::id::{Digest, DigestBuilder, SessionId};
-use super::identity::Person;
+use super::identity::{Person, PersonKey};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -92,23 +92,29 @@ pub struct AccessRequest {
 }
 
 impl AccessRequest {
-    /// The digest of all that decides what runs and for whom: SHA-256 over tagged, length-prefixed parts.
+    /// The digest of all that decides what runs and for whom.
     pub fn digest(&self) -> Digest {
-        let mut digest = DigestBuilder::default();
-        digest
-            .part("countersign", b"operation/1")
-            .part("protocol", self.operation.protocol.as_str().as_bytes())
-            .part("issuer", self.person.key.issuer.as_bytes())
-            .part("subject", self.person.key.subject.as_bytes())
-            .part("target", self.place.target.as_bytes())
-            .part("database", self.place.database.as_bytes())
-            .part("role", self.place.role.as_bytes())
-            .part("search_path", self.place.search_path.as_bytes());
-        for part in &self.operation.parts {
-            digest.part(&part.tag, &part.bytes);
-        }
-        digest.finish()
+        let Operation { protocol, parts, .. } = &self.operation;
+        operation_digest(*protocol, &self.person.key, &self.place, parts)
     }
+}
+
+/// The digest of an operation: SHA-256 over tagged, length-prefixed parts.
+pub fn operation_digest(protocol: Protocol, person: &PersonKey, place: &Place, parts: &[Part]) -> Digest {
+    let mut digest = DigestBuilder::default();
+    digest
+        .part("countersign", b"operation/1")
+        .part("protocol", protocol.as_str().as_bytes())
+        .part("issuer", person.issuer.as_bytes())
+        .part("subject", person.subject.as_bytes())
+        .part("target", place.target.as_bytes())
+        .part("database", place.database.as_bytes())
+        .part("role", place.role.as_bytes())
+        .part("search_path", place.search_path.as_bytes());
+    for part in parts {
+        digest.part(&part.tag, &part.bytes);
+    }
+    digest.finish()
 }
 
 #[cfg(test)]

@@ -135,6 +135,26 @@ pub struct Outcome {
     pub duration_ms: u64,
 }
 
+/// How the summary of an outcome begins that nobody knows.
+const NOT_KNOWN: &str = "outcome not known";
+
+impl Outcome {
+    /// The outcome of what was sent and not answered.
+    pub fn not_known(why: &str, duration_ms: u64) -> Self {
+        Self {
+            ok: false,
+            summary: format!("{NOT_KNOWN}: {why}"),
+            rows: None,
+            duration_ms,
+        }
+    }
+
+    /// Whether the server said how it ended.
+    pub fn is_known(&self) -> bool {
+        self.ok || !self.summary.starts_with(NOT_KNOWN)
+    }
+}
+
 /// Where the approval stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]

@@ -190,10 +190,10 @@ async fn a_change_of_a_column_that_searches_read_is_found() {
         "seq = 9",
         "at = at + 1",
         "event = 'refused'",
-        "person = 'bob'",
-        "person = NULL",
+        "issuer = 'x'",
+        "issuer = NULL",
         "subject = 'x'",
-        "email = 'x'",
+        "subject = NULL",
         "target = 'other'",
         "approval = 'K7Q2M4XA'",
         "words = ''",
@@ -235,7 +235,12 @@ async fn the_journal_refuses_to_change_what_it_holds() {
         .await
         .unwrap();
     let file = Connection::open(&path).unwrap();
-    for change in ["UPDATE journal SET body = ''", "DELETE FROM journal"] {
+    for change in [
+        "UPDATE journal SET body = ''",
+        "DELETE FROM journal",
+        "UPDATE people SET word = ''",
+        "DELETE FROM people",
+    ] {
         assert_eq!(
             file.execute(change, []).unwrap_err().to_string(),
             "the journal is append-only"

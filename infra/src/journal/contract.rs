@@ -2,13 +2,19 @@
 //!
 //! The checks share one journal and keep apart by session and target.
 
-use super::{Journal, JournalError, JournalQuery, Page};
+use super::{Journal, JournalError, JournalQuery, Moment, Page};
 use crate::domain::approval::Outcome;
 use crate::domain::audit::{Chain, Event, Happening, VerdictWord, verify_chain};
 use crate::domain::example::{alice, at, bob, effects, header, place, session, terms};
 use crate::domain::id::{ApprovalId, Digest, SessionId};
-use crate::domain::identity::Person;
+use crate::domain::identity::{Person, PersonKey};
 use std::sync::Arc;
+
+mod answers;
+mod corpus;
+pub mod memory;
+
+pub use answers::{answers, compare};
 
 type Store = Arc<dyn Journal>;
 
@@ -18,9 +24,12 @@ pub async fn holds(journal: Store) {
     the_same_event_again_is_accepted_and_another_is_not(&journal).await;
     events_are_appended_all_or_none(&journal).await;
     nothing_is_read_of_an_unknown_session(&journal).await;
+    a_session_is_read_on_from_any_of_its_events(&journal).await;
     searches_narrow_by_every_field(&journal).await;
+    people_are_found_by_every_word_that_they_ever_bore(&journal).await;
     a_question_that_makes_no_sense_is_refused(&journal).await;
     pages_are_newest_first_and_do_not_shift(&journal).await;
+    events_of_one_time_have_one_order(&journal).await;
     a_thousand_appends_at_once_are_all_there(&journal).await;
 }
 
@@ -77,6 +86,26 @@ async fn nothing_is_read_of_an_unknown_session(journal: &Store) {
             .unwrap_or_else(|e| panic!("{e}")),
         []
     );
+}
+
+async fn a_session_is_read_on_from_any_of_its_events(journal: &Store) {
+    let events = story(session(108), &alice(), "contract-after", "SELECT 8");
+    append(journal, &events).await;
+    append(journal, &story(session(109), &alice(), "contract-after", "SELECT 9")).await;
+    for (seq, limit, expected) in [
+        (0, 0, events.get(1..)),
+        (0, 1, events.get(1..2)),
+        (1, 3, events.get(2..5)),
+        (2, 1_000_000, events.get(3..)),
+        (5, 10, Some(&[][..])),
+        (u64::MAX, 10, Some(&[][..])),
+    ] {
+        let read = again(|| journal.after(session(108), seq, limit)).await;
+        let read = read.unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(Some(read.as_slice()), expected, "{limit} after {seq}");
+    }
+    let none = again(|| journal.after(session(105), 0, 10)).await;
+    assert_eq!(none.unwrap_or_else(|e| panic!("{e}")), []);
 }
 
 async fn searches_narrow_by_every_field(journal: &Store) {
@@ -149,6 +178,56 @@ async fn searches_narrow_by_every_field(journal: &Store) {
     }
 }
 
+async fn people_are_found_by_every_word_that_they_ever_bore(journal: &Store) {
+    let target = "contract-people";
+    let named = |subject: &str, issuer: &str, name: &str, email: Option<&str>| Person {
+        key: PersonKey {
+            issuer: issuer.to_owned(),
+            subject: subject.to_owned(),
+        },
+        name: name.to_owned(),
+        email: email.map(str::to_owned),
+        ..alice()
+    };
+    let (here, there) = ("https://one.example", "https://two.example");
+    let sessions = [
+        named("Çelik-7", here, "Ayşe Çelik", Some("ayse@example.com")),
+        // The same person after her marriage, without an address in the token.
+        named("Çelik-7", here, "Ayşe Øst", None),
+        // Another, of another issuer, under the same subject.
+        named("Çelik-7", there, "Deniz", Some("deniz@example.com")),
+        // And one who has the first one's name.
+        named("other", there, "AYŞE ÇELIK", Some("ayse@example.org")),
+    ];
+    for (number, person) in (140..).zip(&sessions) {
+        append(journal, &story(session(number), person, target, "SELECT 9")).await;
+    }
+    for (who, expected) in [
+        ("ayşe øst", vec![141, 140]),
+        ("AYSE@EXAMPLE.COM", vec![141, 140]),
+        ("ayşe çelik", vec![143, 141, 140]),
+        ("çelik-7", vec![142, 141, 140]),
+        ("ÇELIK-7", vec![142, 141, 140]),
+        ("deniz@example.com", vec![142]),
+        ("ayşe", vec![]),
+        ("", vec![]),
+    ] {
+        let query = JournalQuery {
+            who: Some(who.to_owned()),
+            target: Some(target.to_owned()),
+            ..JournalQuery::default()
+        };
+        let mut found: Vec<SessionId> = all_pages(journal, query)
+            .await
+            .iter()
+            .map(|event| event.session)
+            .collect();
+        found.sort_by_key(|id| std::cmp::Reverse(*id));
+        let expected: Vec<SessionId> = expected.into_iter().flat_map(|id| [session(id); 6]).collect();
+        assert_eq!(found, expected, "of {who:?}");
+    }
+}
+
 async fn a_question_that_makes_no_sense_is_refused(journal: &Store) {
     let queries = [
         JournalQuery {
@@ -160,11 +239,16 @@ async fn a_question_that_makes_no_sense_is_refused(journal: &Store) {
             ..JournalQuery::default()
         },
         JournalQuery {
+            after: Some("7".to_owned()),
+            ..JournalQuery::default()
+        },
+        JournalQuery {
             approval: Some("7".to_owned()),
             ..JournalQuery::default()
         },
     ];
     for query in queries {
+        assert!(matches!(query.check(), Err(JournalError::BadQuery(_))), "{query:?}");
         assert!(
             matches!(again(|| journal.search(&query)).await, Err(JournalError::BadQuery(_))),
             "{query:?}"
@@ -174,12 +258,15 @@ async fn a_question_that_makes_no_sense_is_refused(journal: &Store) {
 
 async fn pages_are_newest_first_and_do_not_shift(journal: &Store) {
     let target = "contract-pages";
+    let later = |number: u128, start| story_from(start, session(number), &alice(), target, "SELECT 6");
     let mut expected: Vec<Event> = Vec::new();
-    for number in 0..4 {
-        let events = story(session(110 + number), &alice(), target, "SELECT 6");
+    // Sessions that overlap, written in no order of time.
+    for (number, start) in [(110, 3), (111, 0), (112, 5), (113, 1)] {
+        let events = later(number, start);
         append(journal, &events).await;
-        expected.splice(0..0, events.into_iter().rev());
+        expected.extend(events);
     }
+    expected.sort_by_key(|event| std::cmp::Reverse(Moment::of(event).ok()));
     let mut query = JournalQuery {
         target: Some(target.to_owned()),
         limit: 5,
@@ -189,17 +276,55 @@ async fn pages_are_newest_first_and_do_not_shift(journal: &Store) {
     loop {
         let page = search(journal, &query).await;
         seen.extend(page.events);
-        append(
-            journal,
-            &story(session(120 + seen.len() as u128), &alice(), target, "SELECT 7"),
-        )
-        .await;
+        // What is written meanwhile is newer, so that it belongs before the pages that were read.
+        append(journal, &later(1000 + seen.len() as u128, 100)).await;
         match page.next {
             Some(next) => query.after = Some(next),
             None => break,
         }
     }
     assert_eq!(seen, expected);
+    let last = seen
+        .last()
+        .map(Moment::of)
+        .and_then(Result::ok)
+        .map(|place| place.to_string());
+    query.after = last;
+    let page = search(journal, &query).await;
+    assert_eq!((page.events, page.next), (Vec::new(), None));
+}
+
+async fn events_of_one_time_have_one_order(journal: &Store) {
+    let mut expected = Vec::new();
+    for number in [132, 130, 133, 131] {
+        let mut chain = chain(session(number), &alice(), "contract-ties");
+        let mut note = || chain.next(at(7), Happening::GatewaySent { what: String::new() });
+        let events = vec![note(), note(), note()];
+        append(journal, &events).await;
+        expected.extend(events);
+    }
+    expected.sort_by_key(|event| std::cmp::Reverse((event.session, event.seq)));
+    for limit in [1, 2, 5, 100] {
+        let query = JournalQuery {
+            target: Some("contract-ties".to_owned()),
+            limit,
+            ..JournalQuery::default()
+        };
+        assert_eq!(all_pages(journal, query).await, expected, "in pages of {limit}");
+    }
+}
+
+/// Reads all pages of a question, one after the other.
+pub(super) async fn all_pages(journal: &Store, mut query: JournalQuery) -> Vec<Event> {
+    let mut seen = Vec::new();
+    loop {
+        let page = search(journal, &query).await;
+        seen.extend(page.events);
+        match page.next {
+            Some(next) => query.after = Some(next),
+            None => return seen,
+        }
+    }
 }
 
 async fn a_thousand_appends_at_once_are_all_there(journal: &Store) {
@@ -241,6 +366,11 @@ fn chain(id: SessionId, person: &Person, target: &str) -> Chain {
 
 /// Six events of one session, a second apart: four of them speak of an operation, two of an approval.
 pub fn story(id: SessionId, person: &Person, target: &str, display: &str) -> Vec<Event> {
+    story_from(0, id, person, target, display)
+}
+
+/// [`story`], so many seconds later.
+pub fn story_from(start: i64, id: SessionId, person: &Person, target: &str, display: &str) -> Vec<Event> {
     let operation = Digest::of(display.as_bytes());
     let approval = ApprovalId::from_random([9; 5]);
     let happenings = [
@@ -286,7 +416,7 @@ pub fn story(id: SessionId, person: &Person, target: &str, display: &str) -> Vec
         },
     ];
     let mut chain = chain(id, person, target);
-    (0..)
+    (start..)
         .zip(happenings)
         .map(|(second, what)| chain.next(at(second), what))
         .collect()

@@ -1,22 +1,22 @@
 //! The journal in SQLite: each event as JSON, and beside it the columns that searches read.
 
-use super::{Journal, JournalError, JournalQuery, Page};
+use super::{Journal, JournalError, JournalQuery, Moment, PAGE_BYTES_MAX, Page, people_words, searched_text};
 use crate::approvals::limit;
-use crate::domain::audit::{Event, Happening};
-use crate::domain::id::{ApprovalId, SessionId};
+use crate::domain::audit::Event;
+use crate::domain::id::SessionId;
+use crate::domain::identity::PersonKey;
 pub use crate::embedded::EmbeddedStore;
 use crate::embedded::{Trouble, Work, text, text_or_null};
 use async_trait::async_trait;
-use rusqlite::types::Value;
-use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params, params_from_iter};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params};
+use std::collections::BTreeSet;
+
+mod search;
 
 /// Rows of a session that are read at once.
 const SESSION_ROWS_MAX: usize = 1000;
 
-/// A page ends early once its events are larger than this, so that one page of long statements stays small.
-const PAGE_BYTES_MAX: usize = 4 << 20;
-
-const COLUMNS: &str = "session, seq, at, event, person, subject, email, target, approval, words, body";
+const COLUMNS: &str = "session, seq, at, event, issuer, subject, target, approval, words, body";
 
 #[async_trait]
 impl Journal for EmbeddedStore {
@@ -33,19 +33,35 @@ impl Journal for EmbeddedStore {
         loop {
             let from = events.last().map_or(0, |last| last.seq.saturating_add(1));
             let mut part = self
-                .read_scan(move |connection| session_part(connection, id, from))
+                .read_scan(move |connection| session_part(connection, id, from, SESSION_ROWS_MAX))
                 .await??;
-            let last = part.len() < SESSION_ROWS_MAX;
-            events.append(&mut part);
-            if last {
+            if part.is_empty() {
                 return Ok(events);
             }
+            events.append(&mut part);
         }
     }
 
+    async fn after(&self, session: SessionId, seq: u64, asked: usize) -> Result<Vec<Event>, JournalError> {
+        let Some(from) = seq.checked_add(1) else {
+            return Ok(Vec::new());
+        };
+        self.read_scan(move |connection| session_part(connection, session, from, limit(asked)))
+            .await?
+    }
+
+    async fn probe(&self) -> Result<(), JournalError> {
+        self.read_points(|connection| {
+            connection.prepare_cached("SELECT 1 FROM journal LIMIT 1")?.exists([])?;
+            Ok(Ok(()))
+        })
+        .await?
+    }
+
     async fn search(&self, query: &JournalQuery) -> Result<Page, JournalError> {
-        let search = Search::of(query)?;
-        self.read_scan(move |connection| search.run(connection)).await?
+        let query = query.check()?;
+        self.read_scan(move |connection| search::run(connection, &query))
+            .await?
     }
 }
 
@@ -62,9 +78,8 @@ struct Stored {
     seq: i64,
     at: i64,
     event: String,
-    person: Option<String>,
+    issuer: Option<String>,
     subject: Option<String>,
-    email: Option<String>,
     target: Option<String>,
     approval: Option<String>,
     words: String,
@@ -74,18 +89,18 @@ struct Stored {
 impl Stored {
     fn of(event: &Event) -> Result<Self, JournalError> {
         let failed = |source| JournalError::Unavailable { source };
-        let lower = |text: &String| text.to_lowercase();
+        Moment::of(event).map_err(|error| failed(error.into()))?;
+        let person = event.person.as_ref();
         Ok(Self {
             session: event.session.to_string(),
             seq: i64::try_from(event.seq).map_err(|error| failed(error.into()))?,
             at: event.at.timestamp_micros(),
             event: event.what.name().to_owned(),
-            person: event.person_name.as_ref().map(lower),
-            subject: event.person.as_ref().map(|key| key.subject.to_lowercase()),
-            email: email(&event.what).map(lower),
+            issuer: person.map(|key| key.issuer.clone()),
+            subject: person.map(|key| key.subject.clone()),
             target: event.target.clone(),
             approval: event.what.approval().map(ToString::to_string),
-            words: event.what.words().join("\n").to_lowercase(),
+            words: searched_text(&event.what),
             body: serde_json::to_string(event).map_err(|error| failed(error.into()))?,
         })
     }
@@ -96,13 +111,12 @@ impl Stored {
             seq: row.get(1)?,
             at: row.get(2)?,
             event: text(row, 3)?,
-            person: text_or_null(row, 4)?,
+            issuer: text_or_null(row, 4)?,
             subject: text_or_null(row, 5)?,
-            email: text_or_null(row, 6)?,
-            target: text_or_null(row, 7)?,
-            approval: text_or_null(row, 8)?,
-            words: text(row, 9)?,
-            body: text(row, 10)?,
+            target: text_or_null(row, 6)?,
+            approval: text_or_null(row, 7)?,
+            words: text(row, 8)?,
+            body: text(row, 9)?,
         })
     }
 
@@ -133,31 +147,39 @@ impl Stored {
     }
 }
 
-fn email(what: &Happening) -> Option<&String> {
-    if let Happening::SessionOpened { header } = what {
-        header.person.email.as_ref()
-    } else {
-        None
-    }
+/// Events as they are stored, and the words that they teach of people.
+pub(crate) struct Rows {
+    events: Vec<Stored>,
+    words: BTreeSet<(String, PersonKey)>,
 }
-
-/// Events as they are stored.
-pub(crate) struct Rows(Vec<Stored>);
 
 impl Rows {
     pub fn of(events: &[Event]) -> Result<Self, JournalError> {
-        events.iter().map(Stored::of).collect::<Result<Vec<_>, _>>().map(Self)
+        Ok(Self {
+            events: events.iter().map(Stored::of).collect::<Result<_, _>>()?,
+            words: events.iter().flat_map(people_words).collect(),
+        })
     }
 
     /// Appends them in the transaction of the caller, who undoes it on an error.
     pub fn append(&self, connection: &Connection) -> Work<(), JournalError> {
-        append(connection, &self.0)
+        learn(connection, &self.words)?;
+        append(connection, &self.events)
     }
+}
+
+/// Notes whom words mean. Most are known already: then nothing is written.
+fn learn(connection: &Connection, words: &BTreeSet<(String, PersonKey)>) -> rusqlite::Result<()> {
+    let mut insert = connection.prepare_cached("INSERT OR IGNORE INTO people VALUES (?, ?, ?)")?;
+    for (word, key) in words {
+        insert.execute(params![word, key.issuer, key.subject])?;
+    }
+    Ok(())
 }
 
 fn append(connection: &Connection, rows: &[Stored]) -> Work<(), JournalError> {
     let mut insert = connection.prepare_cached(&format!(
-        "INSERT INTO journal ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        "INSERT INTO journal ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
     ))?;
     for row in rows {
         let made = insert.execute(params![
@@ -165,9 +187,8 @@ fn append(connection: &Connection, rows: &[Stored]) -> Work<(), JournalError> {
             row.seq,
             row.at,
             row.event,
-            row.person,
+            row.issuer,
             row.subject,
-            row.email,
             row.target,
             row.approval,
             row.words,
@@ -204,131 +225,41 @@ fn taken(row: &Stored) -> JournalError {
     }
 }
 
-fn session_part(connection: &Connection, id: SessionId, from: u64) -> Work<Vec<Event>, JournalError> {
-    let select =
-        format!("SELECT {COLUMNS} FROM journal WHERE session = ? AND seq >= ? ORDER BY seq LIMIT {SESSION_ROWS_MAX}");
+/// At most so many events of a session, in order; ends early once they are larger than a page may be.
+fn session_part(connection: &Connection, id: SessionId, from: u64, rows_max: usize) -> Work<Vec<Event>, JournalError> {
+    let mut select = connection.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM journal WHERE session = ? AND seq >= ? ORDER BY seq LIMIT ?"
+    ))?;
     let from = i64::try_from(from).unwrap_or(i64::MAX);
-    all(
-        connection,
-        &select,
-        vec![Value::from(id.to_string()), Value::from(from)],
-    )
+    let rows_max = i64::try_from(rows_max).unwrap_or(i64::MAX);
+    let mut rows = select.query(params![id.to_string(), from, rows_max])?;
+    let mut part = Part::default();
+    while !part.is_full()
+        && let Some(row) = rows.next()?
+    {
+        if let Err(damaged) = part.add(Stored::from_row(row)?) {
+            return Ok(Err(damaged));
+        }
+    }
+    Ok(Ok(part.events))
 }
 
-fn all(connection: &Connection, select: &str, values: Vec<Value>) -> Work<Vec<Event>, JournalError> {
-    let mut select = connection.prepare_cached(select)?;
-    let rows = select.query_map(params_from_iter(values), Stored::from_row)?;
-    let rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
-    Ok(rows.into_iter().map(Stored::event).collect())
+/// Events that are read together.
+#[derive(Default)]
+struct Part {
+    events: Vec<Event>,
+    bytes: usize,
 }
 
-/// A question in SQL: conditions with their values, in order.
-struct Search {
-    conditions: Vec<String>,
-    values: Vec<Value>,
-    limit: usize,
-}
-
-impl Search {
-    fn of(query: &JournalQuery) -> Result<Self, JournalError> {
-        let mut search = Self {
-            conditions: Vec::new(),
-            values: Vec::new(),
-            limit: limit(query.limit),
-        };
-        if let Some(after) = &query.after {
-            let place = after.parse::<i64>();
-            let place = place.map_err(|_| JournalError::BadQuery(format!("there is no page {after:?}")))?;
-            search.narrow("ordinal < ?", [Value::from(place)]);
-        }
-        if let Some(who) = &query.who {
-            let who = Value::from(who.to_lowercase());
-            search.narrow(
-                "(person = ? OR subject = ? OR session IN (SELECT session FROM journal WHERE email = ?))",
-                [who.clone(), who.clone(), who],
-            );
-        }
-        if let Some(target) = &query.target {
-            search.narrow("target = ?", [Value::from(target.clone())]);
-        }
-        if let Some(since) = query.since {
-            search.narrow("at >= ?", [Value::from(since.timestamp_micros())]);
-        }
-        if let Some(until) = query.until {
-            search.narrow("at < ?", [Value::from(until.timestamp_micros())]);
-        }
-        if let Some(session) = query.session {
-            search.narrow("session = ?", [Value::from(session.to_string())]);
-        }
-        if let Some(text) = query.text.as_ref().filter(|text| !text.is_empty()) {
-            search.narrow("instr(words, ?) > 0", [Value::from(text.to_lowercase())]);
-        }
-        search.narrow_by_events(&query.events)?;
-        search.narrow_by_approval(query.approval.as_deref())?;
-        Ok(search)
+impl Part {
+    fn is_full(&self) -> bool {
+        self.bytes > PAGE_BYTES_MAX
     }
 
-    fn narrow<const N: usize>(&mut self, condition: &str, values: [Value; N]) {
-        self.conditions.push(condition.to_owned());
-        self.values.extend(values);
-    }
-
-    fn narrow_by_events(&mut self, events: &[String]) -> Result<(), JournalError> {
-        if events.is_empty() {
-            return Ok(());
-        }
-        if let Some(unknown) = events.iter().find(|event| !Happening::NAMES.contains(&event.as_str())) {
-            let known = Happening::NAMES.join(", ");
-            return Err(JournalError::BadQuery(format!(
-                "there is no event {unknown:?}, but {known}"
-            )));
-        }
-        let mut names = events.to_vec();
-        names.sort();
-        names.dedup();
-        self.conditions
-            .push(format!("event IN ({})", vec!["?"; names.len()].join(", ")));
-        self.values.extend(names.into_iter().map(Value::from));
+    fn add(&mut self, stored: Stored) -> Result<(), JournalError> {
+        self.bytes += stored.body.len();
+        self.events.push(stored.event()?);
         Ok(())
-    }
-
-    fn narrow_by_approval(&mut self, approval: Option<&str>) -> Result<(), JournalError> {
-        let Some(approval) = approval else { return Ok(()) };
-        let id: ApprovalId = approval
-            .parse()
-            .map_err(|error| JournalError::BadQuery(format!("{approval:?}: {error}")))?;
-        self.narrow("approval = ?", [Value::from(id.to_string())]);
-        Ok(())
-    }
-
-    /// Newest first, by the order of writing: pages do not shift when events are added.
-    fn run(mut self, connection: &Connection) -> Work<Page, JournalError> {
-        let only = match self.conditions.is_empty() {
-            true => String::new(),
-            false => format!("WHERE {}", self.conditions.join(" AND ")),
-        };
-        let select = format!("SELECT {COLUMNS}, ordinal FROM journal {only} ORDER BY ordinal DESC LIMIT ?");
-        self.values.push(Value::from(
-            i64::try_from(self.limit).unwrap_or(i64::MAX).saturating_add(1),
-        ));
-        let mut select = connection.prepare_cached(&select)?;
-        let mut rows = select.query(params_from_iter(self.values))?;
-        let mut page = Page::default();
-        let (mut last, mut bytes) = (None, 0);
-        while let Some(row) = rows.next()? {
-            if page.events.len() == self.limit || bytes > PAGE_BYTES_MAX {
-                page.next = last;
-                break;
-            }
-            let stored = Stored::from_row(row)?;
-            bytes += stored.body.len();
-            last = Some(row.get::<_, i64>(11)?.to_string());
-            match stored.event() {
-                Ok(event) => page.events.push(event),
-                Err(damaged) => return Ok(Err(damaged)),
-            }
-        }
-        Ok(Ok(page))
     }
 }
 
@@ -339,6 +270,7 @@ mod tests {
     use crate::domain::example::{alice, session};
     use crate::journal::flaky::FlakyJournal;
     use crate::journal::{Journal, JournalQuery, contract};
+    use proptest::prelude::*;
     use std::sync::Arc;
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -354,6 +286,33 @@ mod tests {
             let directory = tempfile::tempdir().unwrap();
             let store = EmbeddedStore::open(directory.path().join("store.db")).unwrap();
             contract::holds(Arc::new(FlakyJournal::new(store, Schedule::new(seed)))).await;
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn its_answers_are_those_of_the_predicate() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open(directory.path().join("store.db")).unwrap();
+        contract::answers(Arc::new(store)).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn its_answers_are_those_of_the_predicate_on_a_bad_line() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open(directory.path().join("store.db")).unwrap();
+        contract::answers(Arc::new(FlakyJournal::new(store, Schedule::new(4)))).await;
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+        #[test]
+        fn sql_finds_what_the_predicate_says(seed in any::<u32>(), sessions in 1u64..20) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            runtime.block_on(async {
+                let directory = tempfile::tempdir().unwrap();
+                let store = EmbeddedStore::open(directory.path().join("store.db")).unwrap();
+                contract::compare(Arc::new(store), seed.into(), sessions, 40).await;
+            });
         }
     }
 

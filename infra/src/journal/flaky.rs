@@ -42,6 +42,14 @@ impl<J: Journal> Journal for FlakyJournal<J> {
         self.call(self.journal.session(id)).await
     }
 
+    async fn after(&self, session: SessionId, seq: u64, limit: usize) -> Result<Vec<Event>, JournalError> {
+        self.call(self.journal.after(session, seq, limit)).await
+    }
+
+    async fn probe(&self) -> Result<(), JournalError> {
+        self.call(self.journal.probe()).await
+    }
+
     async fn search(&self, query: &JournalQuery) -> Result<Page, JournalError> {
         self.call(self.journal.search(query)).await
     }

@@ -1,15 +1,28 @@
 //! The journal: append-only events, chained per session.
 
-use crate::domain::Timestamp;
 use crate::domain::audit::Event;
 use crate::domain::id::SessionId;
 use async_trait::async_trait;
 
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
+pub mod dynamodb;
 pub mod embedded;
 #[cfg(any(test, feature = "contract"))]
 pub mod flaky;
+mod moment;
+pub mod operations;
+mod query;
+
+pub use moment::{InvalidMoment, Moment, NoMoment};
+pub use operations::{AuditedOperation, JournalExt, OperationPage, OperationQuery, OperationState};
+pub use query::{CheckedQuery, JournalQuery, PAGE_BYTES_MAX, PEOPLE_MAX, people_words, searched_text};
+
+pub(crate) use query::too_many_people;
+
+/// Events that one call may append, or that one change of an approval may bring: what one transaction holds of every
+/// engine.
+pub const EVENTS_MAX: usize = 90;
 
 /// Why the journal did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -29,27 +42,6 @@ pub enum JournalError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-}
-
-/// Which events to find, newest first. Every field narrows.
-#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
-pub struct JournalQuery {
-    /// Person's name, e-mail address or subject.
-    pub who: Option<String>,
-    pub target: Option<String>,
-    pub since: Option<Timestamp>,
-    pub until: Option<Timestamp>,
-    /// Names of happenings (`asked`, `refused`, ...).
-    pub events: Vec<String>,
-    /// A text that the event's display text, message or reason contains, any case.
-    pub text: Option<String>,
-    pub approval: Option<String>,
-    pub session: Option<SessionId>,
-    /// At most this many; 0 means 100, more than 1000 means 1000. A page may hold fewer though more follow: only
-    /// `Page::next` says that.
-    pub limit: usize,
-    /// Continue after this place (`Page::next`).
-    pub after: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, serde::Serialize)]
@@ -72,6 +64,16 @@ pub trait Journal: Send + Sync + 'static {
     /// stored bytes, or the columns that searches read, are not what was written.
     async fn session(&self, id: SessionId) -> Result<Vec<Event>, JournalError>;
 
-    /// Finds events for readers.
+    /// Events of one session with a number above `seq`, in order: at most `limit`, counted as in [`JournalQuery`].
+    ///
+    /// Fewer than `limit` may come though more follow (see [`PAGE_BYTES_MAX`]); none comes only where there is none.
+    /// `Damaged` as in [`session`](Self::session).
+    async fn after(&self, session: SessionId, seq: u64, limit: usize) -> Result<Vec<Event>, JournalError>;
+
+    /// Finds events for readers: those that [`JournalQuery::matches`] says, newest first. An event that comes while
+    /// somebody pages appears only if it is older than the page before; none is lost or doubled.
     async fn search(&self, query: &JournalQuery) -> Result<Page, JournalError>;
+
+    /// Says whether the journal answers. Costs one small read.
+    async fn probe(&self) -> Result<(), JournalError>;
 }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use chrono::NaiveDate;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::sync::Notify;
 
 /// How the calls of a [`Flaky`] store end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub enum Mood {
     Down,
     /// Of three calls one fails and does nothing, one does its work and fails all the same, one works.
     EveryOther,
+    /// No call does anything or is answered before the mood changes; then it fails.
+    Silent,
 }
 
 /// Wraps a store so that calls fail, before or after their effect, as calls over a network do.
@@ -25,7 +28,10 @@ pub struct Flaky<S> {
     mood: AtomicU8,
     calls: AtomicU64,
     failures: AtomicU64,
+    changed: Notify,
 }
+
+const SILENT: u8 = 3;
 
 #[derive(Debug, thiserror::Error)]
 #[error("failed on purpose")]
@@ -36,6 +42,7 @@ enum Fate {
     Works,
     FailsBefore,
     FailsAfter,
+    Hangs,
 }
 
 impl<S> Flaky<S> {
@@ -45,6 +52,7 @@ impl<S> Flaky<S> {
             mood: AtomicU8::new(0),
             calls: AtomicU64::new(0),
             failures: AtomicU64::new(0),
+            changed: Notify::new(),
         }
     }
 
@@ -60,8 +68,10 @@ impl<S> Flaky<S> {
             Mood::Well => 0,
             Mood::Down => 1,
             Mood::EveryOther => 2,
+            Mood::Silent => SILENT,
         };
         self.mood.store(code, Ordering::SeqCst);
+        self.changed.notify_waiters();
     }
 
     /// How many calls failed so far.
@@ -74,12 +84,25 @@ impl<S> Flaky<S> {
         let fate = match (self.mood.load(Ordering::SeqCst), call % 3) {
             (1, _) | (2, 0) => Fate::FailsBefore,
             (2, 1) => Fate::FailsAfter,
+            (SILENT, _) => Fate::Hangs,
             _ => Fate::Works,
         };
         if !matches!(fate, Fate::Works) {
             self.failures.fetch_add(1, Ordering::SeqCst);
         }
         fate
+    }
+
+    async fn mood_changed(&self) {
+        loop {
+            // Listens before it looks, so that a change in between is not missed.
+            let mut changed = std::pin::pin!(self.changed.notified());
+            changed.as_mut().enable();
+            if self.mood.load(Ordering::SeqCst) != SILENT {
+                return;
+            }
+            changed.await;
+        }
     }
 
     async fn call<T>(&self, work: impl Future<Output = Result<T, RecordingError>>) -> Result<T, RecordingError> {
@@ -89,6 +112,10 @@ impl<S> Flaky<S> {
         match self.fate() {
             Fate::Works => work.await,
             Fate::FailsBefore => Err(failure()),
+            Fate::Hangs => {
+                self.mood_changed().await;
+                Err(failure())
+            }
             Fate::FailsAfter => {
                 work.await?;
                 Err(failure())

@@ -30,10 +30,7 @@ const EXPIRES: &str = "expires";
 ///
 /// When a table of that name exists, or when it is not active within 30 s.
 pub async fn create_table(dynamodb: &Client, name: &str) -> Result<()> {
-    let indexes = INDEXES
-        .iter()
-        .map(|index| global_index(index))
-        .collect::<Result<Vec<_>>>()?;
+    let indexes = INDEXES.iter().map(global_index).collect::<Result<Vec<_>>>()?;
     dynamodb
         .create_table()
         .table_name(name)

@@ -1,9 +1,13 @@
 //! Recordings of real sessions: shown, proved, and found when they were changed or the gateway was killed.
 
+use countersign_infra::recordings::RecordingStore;
+use countersign_infra::recordings::disk::DiskRecordings;
+use countersign_infra::recordings::key::Keyring;
+use countersign_infra::recordings::proof::{Verifier, Witness};
 use countersign_tests::harness::Gateway;
 use countersign_tests::wait::eventually;
 use countersign_tests::world::{TARGET, World, WorldOptions};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -65,6 +69,59 @@ async fn a_gateway_that_was_killed_loses_nothing_of_a_recording_that_it_said_was
     assert!(shown.contains("Query: select 'before the kill'"), "{shown}");
 }
 
+/// Each has stores of its own here, so that it is plain to see who completed what.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_gateways_recording_is_completed_by_another_that_shares_the_spools_disk() {
+    let shared = tempfile::tempdir().unwrap();
+    let beside = || {
+        let mut options = WorldOptions::default();
+        options.gateway.gateway = format!("spool_dir = {:?}", shared.path());
+        options
+    };
+    let mut killed = World::start(beside()).await.unwrap();
+    let alice = killed.gateway.connect("alice", TARGET).await.unwrap();
+    alice.simple_query("select 'before the kill'").await.unwrap();
+    let session = live_session(&killed.gateway);
+    killed.gateway.kill9().unwrap();
+
+    let other = World::start(beside()).await.unwrap();
+    let completed = async || {
+        let manifest = |path: &PathBuf| path.ends_with("manifest");
+        files(&other.gateway, &session).iter().any(manifest).then_some(())
+    };
+    eventually("the other gateway to complete it", SOON, completed)
+        .await
+        .unwrap();
+    let keys = [&killed, &other].map(|world| world.gateway.data().join("keys"));
+    let keys = Keyring::load(&keys).unwrap();
+    let id = session.parse().unwrap();
+    let mut verifier = Verifier::new(id, &keys, Witness::default()).unwrap();
+    let store = DiskRecordings::under(&other.gateway.data());
+    for number in 0..store.chunks(id).await.unwrap() {
+        verifier.chunk(&store.read_chunk(id, number).await.unwrap()).unwrap();
+    }
+    let manifest = store.read_manifest(id).await.unwrap();
+    let report = verifier.finish(manifest.as_deref()).unwrap();
+    assert!(report.manifest.unwrap().interrupted);
+    let left = async || (spools(shared.path()) == 1).then_some(());
+    eventually("only the spool of the gateway that lives", SOON, left)
+        .await
+        .unwrap();
+
+    // In order it ends without leaving anything.
+    let mut other = other;
+    other.gateway.stop().unwrap();
+    assert_eq!(spools(shared.path()), 0);
+}
+
+/// The spools in a directory that gateways share, beside the files of their runs.
+fn spools(directory: &Path) -> usize {
+    let entries = std::fs::read_dir(directory).unwrap();
+    entries
+        .filter(|entry| entry.as_ref().unwrap().file_name() != "runs")
+        .count()
+}
+
 /// The one session whose end the journal has.
 async fn ended_session(gateway: &Gateway) -> String {
     let closed = async || {
@@ -93,6 +150,7 @@ fn session_in(printed: &str) -> Option<String> {
 fn files(gateway: &Gateway, session: &str) -> Vec<PathBuf> {
     let mut open = vec![gateway.data().join("recordings")];
     let mut found = Vec::new();
+    open.retain(|directory| directory.exists());
     while let Some(directory) = open.pop() {
         for entry in std::fs::read_dir(&directory).unwrap() {
             let path = entry.unwrap().path();

@@ -12,9 +12,12 @@ use countersign_infra::domain::identity::{Person, PersonKey, PersonKind};
 use countersign_infra::domain::session::SessionHeader;
 use countersign_infra::embedded::EmbeddedStore;
 use countersign_infra::journal::Journal;
+use countersign_infra::operations::OperationStore;
+use countersign_infra::operations::disk::DiskOperations;
+use countersign_infra::operations::keys::FileKeys;
+use countersign_infra::recordings::digest::RunDigest;
 use countersign_infra::recordings::disk::DiskRecordings;
 use countersign_infra::recordings::key::{Keyring, SigningKey};
-use countersign_infra::recordings::{RecordingStore, digest::RunDigest};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +35,12 @@ struct Data {
     recordings: Arc<DiskRecordings>,
     sessions: SessionRegistry,
     digests: Digests,
+}
+
+/// Where whole operations would be: nothing of them is verified.
+fn operations(dir: &Path) -> Arc<dyn OperationStore> {
+    let keys = FileKeys::load_or_create(&dir.join("keys/operations.key")).unwrap();
+    Arc::new(DiskOperations::under(dir, Arc::new(keys)))
 }
 
 impl Data {
@@ -102,6 +111,7 @@ impl Data {
             approvals: Arc::new(self.journal.clone()),
             journal: Arc::new(self.journal.clone()),
             recordings: self.recordings.clone(),
+            operations: operations(self.dir.path()),
         };
         Source::stores(stores, &self.dir.path().join("keys"), own)
     }

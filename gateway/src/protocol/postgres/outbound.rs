@@ -262,8 +262,8 @@ impl Shared {
         match ticket.approval {
             None => self.journal.note(happening).await.map_err(End::NotJournaled),
             Some(id) => {
-                self.gate.holds().finish(&id, outcome).await;
-                self.journal.append(vec![happening]).await.map_err(End::NotJournaled)
+                let finished = self.gate.holds().finish(&id, outcome, happening, &self.journal).await;
+                finished.map_err(End::NotJournaled)
             }
         }
     }

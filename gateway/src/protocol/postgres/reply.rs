@@ -20,7 +20,7 @@ pub enum Severity {
 /// The SQLSTATE of a refusal.
 pub fn sqlstate(cause: Cause) -> &'static str {
     match cause {
-        Cause::Denied | Cause::Expired => "42501",
+        Cause::Denied | Cause::Expired | Cause::Revoked => "42501",
         Cause::Withdrawn => "57014",
         Cause::SignIn => "28P01",
         Cause::UnknownTarget => "3D000",

@@ -13,6 +13,7 @@ use crate::record::{Direction, RecordError, Recorder};
 use crate::refusal::{Cause, Refusal};
 use crate::sessions::SessionGuard;
 use bytes::{Bytes, BytesMut};
+use countersign_infra::domain::approval::Outcome;
 use countersign_infra::domain::audit::Happening;
 use countersign_infra::domain::session::SessionHeader;
 use std::io;
@@ -309,12 +310,8 @@ async fn close(shared: &Shared, end: &End) {
         if let Some(id) = &running.ticket.approval {
             shared.gate.holds().lose_outcome(id, &why).await;
         }
-        let outcome = countersign_infra::domain::approval::Outcome {
-            ok: false,
-            summary: format!("outcome not known: {why}"),
-            rows: None,
-            duration_ms: u64::try_from(running.started.elapsed().as_millis()).unwrap_or(u64::MAX),
-        };
+        let elapsed = u64::try_from(running.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let outcome = Outcome::not_known(&why, elapsed);
         let answered = Happening::Answered {
             operation: running.ticket.digest,
             outcome,
@@ -327,21 +324,26 @@ async fn close(shared: &Shared, end: &End) {
     let why = end.to_string();
     let recorder = shared.recorder.lock().await.take();
     let Some(recorder) = recorder else { return };
-    match recorder.finish(&why).await {
-        Ok(anchor) => {
+    match recorder.close(&why).await {
+        Ok(finished) => {
+            let anchor = finished.anchor();
             shared.guard.closed(anchor);
             let closed = Happening::SessionClosed {
                 why: why.clone(),
                 chunks: anchor.chunks,
                 last: anchor.last,
             };
-            if let Err(error) = shared.journal.append(vec![closed]).await {
-                tracing::error!(session = %shared.header.id, %error, "the end of the session could not be journaled");
+            // The journal first: only what it knows of leaves the spool for good.
+            match shared.journal.append(vec![closed]).await {
+                Ok(()) => finished.send().await,
+                Err(error) => {
+                    tracing::error!(session = %shared.header.id, %error, "the end of the session could not be journaled");
+                }
             }
         }
         Err(error) => {
             tracing::error!(session = %shared.header.id, %error, "the recording could not be closed");
-            // What was noted is written all the same; the next start closes the recording.
+            // What was noted is written all the same; the recording is closed later.
             if let Err(error) = shared.journal.append(Vec::new()).await {
                 tracing::error!(session = %shared.header.id, %error, "the end of the session could not be journaled");
             }

@@ -18,6 +18,8 @@ pub struct Chain {
     person_name: Option<String>,
     target: Option<String>,
     seq: u64,
+    /// The time of the last event.
+    at: Timestamp,
     previous: Digest,
 }
 
@@ -36,6 +38,7 @@ impl Chain {
             person_name: person.map(|person| person.name.clone()),
             target,
             seq: 0,
+            at: Timestamp::MIN_UTC,
             previous: Digest::ZERO,
         }
     }
@@ -49,16 +52,18 @@ impl Chain {
             person_name: last.person_name.clone(),
             target: last.target.clone(),
             seq: last.seq.saturating_add(1),
+            at: last.at,
             previous: last.hash,
         }
     }
 
-    /// Makes the next event. Its time is kept to the microsecond.
+    /// Makes the next event. Its time is kept to the microsecond, and is never before that of the event before it,
+    /// whatever the clock did: events of a session are in the same order by time and by number.
     pub fn next(&mut self, now: Timestamp, what: Happening) -> Event {
         let mut event = Event {
             session: self.session,
             seq: self.seq,
-            at: now.trunc_subsecs(6),
+            at: now.trunc_subsecs(6).max(self.at),
             gateway: self.gateway.clone(),
             person: self.person.clone(),
             person_name: self.person_name.clone(),
@@ -68,6 +73,7 @@ impl Chain {
             hash: Digest::ZERO,
         };
         event.hash = event.computed_hash();
+        self.at = event.at;
         self.seq = self.seq.saturating_add(1);
         self.previous = event.hash;
         event
@@ -399,6 +405,21 @@ mod tests {
         events[1] = foreign.next(at(1), Happening::GatewaySent { what: String::new() });
         let why = format!("it belongs to session {}", session(2));
         assert_eq!(verify_chain(&events), Err(Broken { seq: 1, why }));
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_does_not_turn_the_order_of_events() {
+        let mut chain = Chain::new(session(1), "gateway-1", None, None);
+        let mut next = |seconds| chain.next(at(seconds), Happening::GatewaySent { what: String::new() });
+        let events: Vec<Event> = [5, 3, 7, 1].into_iter().map(&mut next).collect();
+        assert_eq!(
+            events.iter().map(|event| event.at).collect::<Vec<_>>(),
+            [5, 5, 7, 7].map(at)
+        );
+        assert_eq!(verify_chain(&events), Ok(()));
+        let mut resumed = Chain::resume(&events[3]);
+        let event = resumed.next(at(0), Happening::GatewaySent { what: String::new() });
+        assert_eq!(event.at, at(7));
     }
 
     #[test]

@@ -99,7 +99,7 @@ fn a_key_that_is_not_trusted_is_named_with_those_that_were_tried() {
 fn a_digest_that_is_removed_swapped_repeated_or_of_another_run_is_found() {
     let key = key();
     let all = run(&key);
-    let mut other = RunChain::begin("gateway-1", RunId(Uuid::from_u128(78)), start());
+    let other = RunChain::begin("gateway-1", RunId(Uuid::from_u128(78)), start());
     let foreign = other.sign(draft(1, vec![line(0, true)]), &key).unwrap();
     let (found, expected) = (1, 0);
     for (order, wrong) in [

@@ -50,7 +50,7 @@ impl Fault {
             SdkError::DispatchFailure(failure) => !failure.is_user(),
             SdkError::ServiceError(_) => is_passing(error),
             // Also what the SDK may add one day: not known to be safe to repeat.
-            _ => false,
+            SdkError::ConstructionFailure(_) | _ => false,
         };
         let said = said(error);
         match may_pass {

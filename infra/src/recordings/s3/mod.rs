@@ -8,7 +8,7 @@
 
 mod call;
 mod fault;
-mod retention;
+pub(crate) mod retention;
 
 use super::chain::MANIFEST_BYTES_MAX;
 use super::format::CHUNK_BYTES_MAX;
@@ -37,8 +37,8 @@ use url::form_urlencoded;
 const PUT_WAIT_MAX: Duration = Duration::from_secs(20);
 /// One read, or one page of a listing, with all its tries.
 const READ_WAIT_MAX: Duration = Duration::from_secs(10);
-/// Each of the two requests of a probe, with all its tries.
-const PROBE_WAIT_MAX: Duration = Duration::from_secs(3);
+/// Each of the two requests of a probe, with all its tries: together they fit into the time of a readiness check.
+const PROBE_WAIT_MAX: Duration = Duration::from_millis(1400);
 /// The longest that the signature of a link can hold.
 const LINK_VALID_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// Most chunks of one recording: ten terabytes, or a year and a half of a session that is never idle.

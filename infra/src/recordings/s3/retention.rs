@@ -4,11 +4,14 @@ use super::fault::Fault;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::error::ProvideErrorMetadata;
 use aws_sdk_s3::primitives::DateTime;
-use aws_sdk_s3::types::{DefaultRetention, ObjectLockEnabled, ObjectLockMode, ObjectLockRetentionMode};
+use aws_sdk_s3::types::{
+    DefaultRetention, ObjectLockConfiguration, ObjectLockEnabled, ObjectLockMode, ObjectLockRetentionMode,
+};
 use std::time::{Duration, SystemTime};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-const NO_LOCK: &str = "the bucket has no Object Lock: create one that has, or leave store.object_lock_days out";
+pub(crate) const NO_LOCK: &str =
+    "the bucket has no Object Lock: create one that has, or leave store.object_lock_days out";
 
 /// Until when a version of an object can be neither deleted nor changed.
 ///
@@ -21,7 +24,7 @@ const NO_LOCK: &str = "the bucket has no Object Lock: create one that has, or le
 ///
 /// Source: Amazon S3 User Guide, "Locking objects with Object Lock", retention modes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Retention {
+pub(crate) struct Retention {
     pub mode: ObjectLockMode,
     days: u32,
 }
@@ -29,6 +32,13 @@ pub(super) struct Retention {
 impl Retention {
     pub fn until(&self, now: SystemTime) -> DateTime {
         DateTime::from(now + DAY * self.days)
+    }
+
+    /// What `days` and a bucket's configuration come to; none where the bucket locks nothing.
+    pub fn of(days: u32, found: Option<&ObjectLockConfiguration>) -> Option<Self> {
+        let locks = found.filter(|found| found.object_lock_enabled() == Some(&ObjectLockEnabled::Enabled))?;
+        let default = locks.rule().and_then(|rule| rule.default_retention());
+        Some(Self::with_default(days, default))
     }
 
     fn with_default(days: u32, default: Option<&DefaultRetention>) -> Self {
@@ -55,10 +65,7 @@ pub(super) async fn of_bucket(client: &Client, bucket: &str, days: u32) -> Resul
         Err(error) if error.code() == Some("ObjectLockConfigurationNotFoundError") => None,
         Err(error) => return Err(Fault::of(&error)),
     };
-    let locks = found.filter(|found| found.object_lock_enabled() == Some(&ObjectLockEnabled::Enabled));
-    let locks = locks.ok_or_else(|| Fault::Lasting(NO_LOCK.to_owned()))?;
-    let default = locks.rule().and_then(|rule| rule.default_retention());
-    Ok(Retention::with_default(days, default))
+    Retention::of(days, found.as_ref()).ok_or_else(|| Fault::Lasting(NO_LOCK.to_owned()))
 }
 
 #[cfg(test)]

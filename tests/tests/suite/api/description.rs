@@ -33,7 +33,7 @@ async fn every_described_operation_is_served_and_nothing_else() {
     let room = Room::new().await;
     let description = described();
     let operations = operations(&description);
-    assert_eq!(operations.len(), 16);
+    assert_eq!(operations.len(), 17);
     for (path, _, _) in &operations {
         let filled = path.replace("{id}", "x").replace("{number}", "x");
         for method in METHODS {
@@ -96,9 +96,11 @@ async fn answers_have_the_shapes_that_the_description_names() {
     let pending = room.held([1; 5]).await.id;
     let decided = room.held([2; 5]).await.id;
     let withdrawn = room.held([3; 5]).await.id;
+    let (long, _) = room.held_long([4; 5]).await;
     let vote = json!({"choice": "deny", "via": "cli", "reason": "no"});
     let votes = "/api/v1/approvals/{id}/votes";
     let sessions = "/api/v1/sessions/{id}";
+    let whole = "/api/v1/approvals/{id}/operation";
     let id = session.id.to_string();
 
     let posted = |path: &str, name, id: &str| (path.to_owned(), name, id.to_owned());
@@ -108,6 +110,10 @@ async fn answers_have_the_shapes_that_the_description_names() {
         (posted(votes, "alice", pending.as_str()), vote.clone()),
         (posted(votes, "eve", pending.as_str()), vote.clone()),
         (posted(votes, "bob", "!"), vote),
+        (
+            posted(votes, "bob", long.id.as_str()),
+            json!({"choice": "approve", "via": "cli"}),
+        ),
         (
             posted("/api/v1/approvals/{id}/withdraw", "alice", withdrawn.as_str()),
             json!({}),
@@ -137,6 +143,23 @@ async fn answers_have_the_shapes_that_the_description_names() {
             "alice",
         ),
         ("/api/v1/approvals/{id}", &format!("/api/v1/approvals/{pending}"), "eve"),
+        (whole, &format!("/api/v1/approvals/{}/operation", long.id), "bob"),
+        (
+            whole,
+            &format!("/api/v1/approvals/{}/operation?exact=true", long.id),
+            "oscar",
+        ),
+        (
+            whole,
+            &format!("/api/v1/approvals/{}/operation?exact=true", long.id),
+            "bob",
+        ),
+        (
+            whole,
+            &format!("/api/v1/approvals/{}/operation?exact=perhaps", long.id),
+            "bob",
+        ),
+        (whole, &format!("/api/v1/approvals/{decided}/operation"), "bob"),
         ("/api/v1/audit", "/api/v1/audit", "oscar"),
         ("/api/v1/audit", "/api/v1/audit?limit=1", "oscar"),
         ("/api/v1/audit", "/api/v1/audit", "alice"),

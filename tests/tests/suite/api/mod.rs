@@ -3,6 +3,7 @@
 mod audit;
 mod cli;
 mod description;
+mod operation;
 mod room;
 mod shape;
 mod votes;

@@ -9,15 +9,19 @@ use countersign_gateway::policy::PolicyHandle;
 use countersign_gateway::sessions::SessionRegistry;
 use countersign_infra::approvals::embedded::EmbeddedStore;
 use countersign_infra::approvals::{ApprovalStore, ApprovalStoreExt};
-use countersign_infra::domain::access_request::{Client, Place, Protocol};
+use countersign_infra::domain::access_request::{Client, Part, Place, Protocol};
 use countersign_infra::domain::approval::{Approval, Clause, HeldOperation, Lease, NewApproval, Terms};
 use countersign_infra::domain::audit::{Chain, Event, Happening};
+use countersign_infra::domain::display::head;
 use countersign_infra::domain::effect::{EffectKind, Effects};
 use countersign_infra::domain::id::{ApprovalId, Digest, RunId, SessionId};
 use countersign_infra::domain::identity::{Person, PersonKey, PersonKind};
 use countersign_infra::domain::session::{SessionHeader, SessionNumber};
 use countersign_infra::identity::oidc::{Issuer as Trusted, Verifier};
 use countersign_infra::journal::{Journal, JournalQuery};
+use countersign_infra::operations::disk::DiskOperations;
+use countersign_infra::operations::keys::FileKeys;
+use countersign_infra::operations::{OperationStore, WholeOperation};
 use countersign_infra::recordings::RecordingStore;
 use countersign_infra::recordings::disk::DiskRecordings;
 use countersign_infra::recordings::key::SigningKey;
@@ -43,6 +47,7 @@ pub struct Room {
     pub issuer: Issuer,
     pub store: EmbeddedStore,
     pub recordings: Arc<dyn RecordingStore>,
+    pub operations: Arc<dyn OperationStore>,
     pub sessions: SessionRegistry,
     pub policy: PolicyHandle,
     pub directory: tempfile::TempDir,
@@ -80,23 +85,47 @@ impl Room {
         drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
         let directory = tempfile::tempdir().unwrap();
         let issuer = Issuer::start("127.0.0.1:0".parse().unwrap()).await.unwrap();
-        let trusted = Trusted::new(issuer.url(), vec![AUDIENCE.to_owned()]);
         let store = EmbeddedStore::open(directory.path().join("store.sqlite")).unwrap();
         let recordings: Arc<dyn RecordingStore> = Arc::new(DiskRecordings::under(directory.path()));
+        let keys = FileKeys::load_or_create(&directory.path().join("keys/operations.key")).unwrap();
+        let operations: Arc<dyn OperationStore> = Arc::new(DiskOperations::under(directory.path(), Arc::new(keys)));
         let policy_path = directory.path().join("policy.cedar");
         std::fs::write(&policy_path, POLICY).unwrap();
         let stop = CancellationToken::new();
         let policy = PolicyHandle::start(policy_path, stop.clone()).unwrap();
-        let sessions = SessionRegistry::default();
+        let room = Self {
+            router: Router::new(),
+            issuer,
+            store,
+            recordings,
+            operations,
+            sessions: SessionRegistry::default(),
+            policy,
+            directory,
+            _stop: stop.drop_guard(),
+        };
+        let router = room.gateway("g1", limits);
+        Self { router, ..room }
+    }
+
+    /// The same room behind another gateway, which remembers nothing of what the first did.
+    pub fn moved_to(self, gateway: &str) -> Self {
+        let router = self.gateway(gateway, ApiLimits::default());
+        Self { router, ..self }
+    }
+
+    fn gateway(&self, name: &str, limits: ApiLimits) -> Router {
+        let trusted = Trusted::new(self.issuer.url(), vec![AUDIENCE.to_owned()]);
         let parts = ConsoleParts {
-            gateway: "g1".to_owned(),
-            approvals: Arc::new(store.clone()),
-            journal: Arc::new(store.clone()),
-            recordings: recordings.clone(),
+            gateway: name.to_owned(),
+            approvals: Arc::new(self.store.clone()),
+            journal: Arc::new(self.store.clone()),
+            recordings: self.recordings.clone(),
+            operations: self.operations.clone(),
             recording_keys: SigningKey::generate().unwrap().public().clone().into(),
             verifier: Arc::new(Verifier::new(vec![trusted]).unwrap()),
-            policy: policy.clone(),
-            sessions: sessions.clone(),
+            policy: self.policy.clone(),
+            sessions: self.sessions.clone(),
             targets: vec![TargetEntry {
                 name: "orders".to_owned(),
                 kind: "postgres".to_owned(),
@@ -105,17 +134,9 @@ impl Room {
                 database: "shop".to_owned(),
             }],
             limits,
+            dead: Arc::new(|| {}),
         };
-        Self {
-            router: router(Console::start(parts, &TaskTracker::new())),
-            issuer,
-            store,
-            recordings,
-            sessions,
-            policy,
-            directory,
-            _stop: stop.drop_guard(),
-        }
+        router(Console::start(parts, &TaskTracker::new()))
     }
 
     /// A token of alice (engineer), bob or dora (DBAs), oscar (auditor), or of anybody without groups.
@@ -178,6 +199,28 @@ impl Room {
         let approval = Approval::open(new, Utc::now()).unwrap();
         self.store.open(&approval, &[]).await.unwrap();
         approval
+    }
+
+    /// An approval of an operation whose display text is longer than what its record keeps; the whole of it is kept.
+    pub async fn held_long(&self, number: [u8; 5]) -> (Approval, WholeOperation) {
+        let display = format!("UPDATE orders SET note = '{}' -- the end", "long ".repeat(8_000));
+        let whole = WholeOperation {
+            protocol: Protocol::Postgres,
+            person: self.person("alice").key,
+            place: new_approval(ApprovalId::from_random(number), self.person("alice")).place,
+            parts: vec![Part {
+                tag: "query".to_owned(),
+                bytes: format!("{display} with a secret {number:?}").into(),
+            }],
+            display: display.into(),
+        };
+        self.operations.keep(whole.digest(), &whole).await.unwrap();
+        let approval = self.held_with(number, "alice", |new| {
+            new.operation.digest = whole.digest();
+            new.operation.display = head(&whole.display).to_owned();
+            new.operation.display_bytes = whole.display.len() as u64;
+        });
+        (approval.await, whole)
     }
 
     /// Journals an opened session of that person, and lists it as live until the guard is dropped.

@@ -1,3 +1,10 @@
 //! The harness's cloud: what tests of stores stand on.
 
+mod gateways;
 mod harness;
+mod operations;
+mod recordings;
+mod spool;
+mod stores;
+mod terraform;
+mod weather;

@@ -77,6 +77,7 @@ async fn a_changed_byte_of_the_journal_is_named() {
         approvals: Arc::new(journal.clone()),
         journal: Arc::new(journal),
         recordings,
+        operations: operations(dir.path()),
     };
     let source = Source::stores(stores, &dir.path().join("keys"), None);
     let finding = examine(&source, session, &Said::default()).await.unwrap();

@@ -1,3 +1,7 @@
+mod disk;
+mod kill;
+mod shared;
+
 use super::session::BUFFER_BYTES_MAX;
 use super::*;
 use bytes::Bytes;
@@ -9,8 +13,8 @@ use countersign_infra::recordings::RecordingStore;
 use countersign_infra::recordings::chain::Manifest;
 use countersign_infra::recordings::disk::DiskRecordings;
 use countersign_infra::recordings::flaky::{Flaky, Mood};
-use countersign_infra::recordings::format::{Frame, Kind};
-use countersign_infra::recordings::key::SigningKey;
+use countersign_infra::recordings::format::{Envelope, Frame, KeyId, Kind};
+use countersign_infra::recordings::key::{PublicKey, SigningKey};
 use countersign_infra::recordings::proof::{Report, Verifier, Witness};
 use std::fs;
 use std::sync::Arc;
@@ -51,6 +55,22 @@ impl House {
         self.dir.path().join("spool")
     }
 
+    fn open_beside(&self, key: &Arc<SigningKey>) -> Spool {
+        self.open_with_beside(Duration::from_secs(20), key)
+    }
+
+    fn open_with_beside(&self, wait_max: Duration, key: &Arc<SigningKey>) -> Spool {
+        let store = Arc::clone(&self.store) as Arc<dyn RecordingStore>;
+        let directory = self.dir.path().join("shared");
+        Spool::open_beside(&directory, 1 << 30, store, Arc::clone(key), wait_max).unwrap()
+    }
+
+    /// The spools in the directory that gateways share.
+    fn spools(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.dir.path().join("shared")).unwrap();
+        entries.map(|entry| entry.unwrap().path()).collect()
+    }
+
     fn session_dir(&self, id: SessionId) -> PathBuf {
         self.spool_dir().join(id.to_string())
     }
@@ -61,9 +81,21 @@ impl House {
         drop(recorders);
     }
 
+    /// Recovers and sends what an earlier run left.
+    async fn recover(&self, spool: &Spool) -> Vec<Recovered> {
+        let recovered = spool.recover().await.unwrap();
+        spool.release(&recovered).await;
+        recovered
+    }
+
     /// Verifies the stored recording and returns it with its frames.
     async fn read(&self, id: SessionId) -> (Report, Vec<Frame>) {
-        let mut verifier = Verifier::new(id, self.key.public(), Witness::default()).unwrap();
+        self.read_with(id, &[self.key.public().clone()]).await
+    }
+
+    /// As `read`, where several gateways signed.
+    async fn read_with(&self, id: SessionId, keys: &[PublicKey]) -> (Report, Vec<Frame>) {
+        let mut verifier = Verifier::new(id, keys, Witness::default()).unwrap();
         let mut frames = Vec::new();
         for number in 0..self.store.chunks(id).await.unwrap() {
             let chunk = self.store.read_chunk(id, number).await.unwrap();
@@ -71,6 +103,16 @@ impl House {
         }
         let manifest = self.store.read_manifest(id).await.unwrap();
         (verifier.finish(manifest.as_deref()).unwrap(), frames)
+    }
+
+    /// Who signed each chunk.
+    async fn signers(&self, id: SessionId) -> Vec<KeyId> {
+        let mut signers = Vec::new();
+        for number in 0..self.store.chunks(id).await.unwrap() {
+            let chunk = self.store.read_chunk(id, number).await.unwrap();
+            signers.push(Envelope::parse(&chunk).unwrap().head.key);
+        }
+        signers
     }
 }
 
@@ -207,7 +249,7 @@ async fn what_was_durable_survives_a_kill_and_the_next_start_closes_it_as_interr
     house.store.feel(Mood::Well);
     let spool = house.open();
     assert!(spool.bytes() > 7_000_000);
-    let recovered = spool.recover().await.unwrap();
+    let recovered = house.recover(&spool).await;
     assert_eq!(recovered.len(), 3);
     for (header, recovered) in headers.iter().zip(recovered) {
         let (report, frames) = house.read(header.id).await;
@@ -218,65 +260,7 @@ async fn what_was_durable_survives_a_kill_and_the_next_start_closes_it_as_interr
         assert_eq!(recovered.last, report.chain.last);
     }
     assert_eq!(spool.bytes(), 0);
-    assert_eq!(spool.recover().await.unwrap(), []);
-}
-
-#[tokio::test]
-async fn a_kill_at_any_step_of_sealing_loses_nothing_and_leaves_a_recording_that_verifies() {
-    type Step = fn(&Path);
-    let steps: [(&str, Step); 4] = [
-        ("the chunk is half written", |dir| {
-            fs::write(dir.join("0.new"), b"half a chunk").unwrap();
-        }),
-        ("the head does not count the chunk", |dir| {
-            let (frames, head) = (
-                fs::read(dir.join("0.frames")).unwrap(),
-                fs::read(dir.join("head")).unwrap(),
-            );
-            seal_by_hand(dir);
-            fs::write(dir.join("head"), head).unwrap();
-            fs::write(dir.join("0.frames"), frames).unwrap();
-        }),
-        ("the frames are still there", |dir| {
-            let frames = fs::read(dir.join("0.frames")).unwrap();
-            seal_by_hand(dir);
-            fs::write(dir.join("0.frames"), frames).unwrap();
-        }),
-        ("the next frames have begun", |dir| {
-            let frames = fs::read(dir.join("0.frames")).unwrap();
-            seal_by_hand(dir);
-            fs::write(dir.join("1.frames"), &frames[..0]).unwrap();
-        }),
-    ];
-    for (what, step) in steps {
-        let (house, header) = (house(), header());
-        let spool = house.open();
-        let mut recorder = spool.open_session(&header).unwrap();
-        recorder.record(ASK, &[b"before"]).await.unwrap();
-        recorder.durable().await.unwrap();
-        house.kill(spool, vec![recorder]).await;
-        fs::write(
-            house.dir.path().join("key"),
-            house.key.private_pem().unwrap().as_bytes(),
-        )
-        .unwrap();
-        step(&house.session_dir(header.id));
-        let recovered = house.open().recover().await.unwrap();
-        assert_eq!(recovered.len(), 1, "{what}");
-        let (report, frames) = house.read(header.id).await;
-        assert_eq!(report.chain.chunks, 1, "{what}");
-        assert_eq!(stream(&frames, ASK), b"before", "{what}");
-    }
-}
-
-fn seal_by_hand(dir: &Path) {
-    let pem = fs::read_to_string(dir.join("../../key")).unwrap();
-    let mut head = super::session::read_head(dir).unwrap().unwrap();
-    let frames = Bytes::from(fs::read(dir.join("0.frames")).unwrap());
-    let chunk = head.chain.seal(&frames, &SigningKey::from_pem(&pem).unwrap()).unwrap();
-    fs::write(dir.join("0.chunk"), chunk).unwrap();
-    super::session::write_head(dir, &head.chain, head.started).unwrap();
-    fs::remove_file(dir.join("0.frames")).unwrap();
+    assert_eq!(house.recover(&spool).await, []);
 }
 
 #[tokio::test]
@@ -298,7 +282,7 @@ async fn a_torn_tail_of_the_spool_is_cut_off_and_the_rest_is_kept() {
             .set_len(length - cut)
             .unwrap();
 
-        let recovered = house.open().recover().await.unwrap();
+        let recovered = house.recover(&house.open()).await;
         assert_eq!(recovered.len(), 1);
         let (_, frames) = house.read(header.id).await;
         assert_eq!(stream(&frames, ASK), b"whole");
@@ -348,8 +332,65 @@ async fn a_store_that_stays_down_ends_sessions_after_the_bounded_wait() {
     house.store.feel(Mood::Well);
     drop(recorder);
     until(|| spool.failing().is_none()).await;
-    assert_eq!(spool.recover().await.unwrap().len(), 1);
+    assert_eq!(house.recover(&spool).await.len(), 1);
     house.read(header.id).await;
+}
+
+#[tokio::test]
+async fn a_session_goes_on_into_the_spool_while_the_store_takes_its_time() {
+    let (house, header) = (house(), header());
+    house.store.feel(Mood::Silent);
+    let spool = house.open_with(1 << 30, Duration::from_secs(20));
+    let mut recorder = spool.open_session(&header).unwrap();
+    let begun = Instant::now();
+    let answer = noise(17, 12_000_000);
+    for piece in answer.chunks(500_000) {
+        recorder.record(ANSWER, &[piece]).await.unwrap();
+    }
+    recorder.durable().await.unwrap();
+    until(|| recorder.anchor().chunks > 10).await;
+    assert!(
+        begun.elapsed() < Duration::from_secs(15),
+        "it did not wait for the store"
+    );
+    house.store.feel(Mood::Well);
+    recorder.finish("done").await.unwrap();
+    let (_, frames) = house.read(header.id).await;
+    assert!(stream(&frames, ANSWER) == answer);
+}
+
+#[tokio::test]
+async fn a_store_that_is_silent_ends_sessions_after_the_bounded_wait_too() {
+    let (house, header) = (house(), header());
+    house.store.feel(Mood::Silent);
+    let wait_max = Duration::from_secs(1);
+    let spool = house.open_with(1 << 30, wait_max);
+    let mut recorder = spool.open_session(&header).unwrap();
+    recorder.record(ANSWER, &[&noise(9, 1_100_000)]).await.unwrap();
+    recorder.durable().await.unwrap();
+    let begun = Instant::now();
+    let error = loop {
+        assert!(begun.elapsed() < wait_max * 10, "it runs on unrecorded");
+        recorder.record(ANSWER, &[&noise(9, 1000)]).await.unwrap();
+        if let Err(error) = recorder.durable().await {
+            break error;
+        }
+        next_look().await;
+    };
+    assert!(matches!(error, RecordError::StoreDown { .. }), "{error}");
+    assert!(error.to_string().contains("it does not answer"), "{error}");
+    assert!(
+        spool.open_session(&super::tests::header()).is_err(),
+        "no new session either"
+    );
+
+    house.store.feel(Mood::Well);
+    drop(recorder);
+    until(|| spool.bytes() == 0).await;
+    let recovered = spool.recover_left(|_| true).await;
+    spool.release(&recovered).await;
+    let (report, _) = house.read(header.id).await;
+    assert!(report.manifest.unwrap().interrupted);
 }
 
 #[tokio::test]
@@ -383,21 +424,6 @@ async fn a_session_longer_than_the_spool_goes_through_while_the_store_keeps_pace
     recorder.finish("done").await.unwrap();
     let (report, _) = house.read(header.id).await;
     assert_eq!(report.chain.totals.gateway_to_client.bytes, 10_000_000);
-}
-
-#[tokio::test]
-async fn a_full_disk_is_named_as_such_and_nothing_is_taken_for_durable() {
-    let (house, header) = (house(), header());
-    let spool = house.open();
-    let dir = house.session_dir(header.id);
-    fs::create_dir(&dir).unwrap();
-    std::os::unix::fs::symlink("/dev/full", dir.join("0.frames")).unwrap();
-    let mut recorder = spool.open_session(&header).unwrap();
-    recorder.record(ASK, &[b"a question"]).await.unwrap();
-    let error = recorder.durable().await.unwrap_err();
-    assert!(matches!(error, RecordError::DiskFull { .. }), "{error:?}");
-    assert!(error.to_string().contains("free some space"), "{error}");
-    recorder.durable().await.unwrap_err();
 }
 
 #[tokio::test]
@@ -436,7 +462,7 @@ async fn a_recorder_that_was_dropped_is_closed_by_recover_while_others_go_on() {
     dropped.record(ASK, &[b"left"]).await.unwrap();
     recorder.record(ASK, &[b"live"]).await.unwrap();
     drop(dropped);
-    let recovered = spool.recover().await.unwrap();
+    let recovered = house.recover(&spool).await;
     assert_eq!(recovered.iter().map(|one| one.session).collect::<Vec<_>>(), [left.id]);
     recorder.record(ASK, &[b" still"]).await.unwrap();
     recorder.finish("done").await.unwrap();
@@ -444,15 +470,6 @@ async fn a_recorder_that_was_dropped_is_closed_by_recover_while_others_go_on() {
     assert_eq!(stream(&frames, ASK), b"live still");
     let (report, _) = house.read(left.id).await;
     assert!(report.manifest.unwrap().interrupted);
-}
-
-#[tokio::test]
-async fn a_second_gateway_cannot_open_the_same_spool() {
-    let house = house();
-    let _spool = house.open();
-    let store = Arc::clone(&house.store) as Arc<dyn RecordingStore>;
-    let second = Spool::open(&house.spool_dir(), 1, store, Arc::clone(&house.key), Duration::ZERO);
-    assert!(matches!(second.err(), Some(RecordError::Locked { .. })));
 }
 
 #[tokio::test]
@@ -466,7 +483,7 @@ async fn a_directory_that_cannot_be_understood_does_not_keep_the_others_from_bei
     fs::create_dir(&strange).unwrap();
     fs::write(strange.join("head"), b"not a head").unwrap();
     fs::write(strange.join("0.frames"), b"something").unwrap();
-    let recovered = house.open().recover().await.unwrap();
+    let recovered = house.recover(&house.open()).await;
     assert_eq!(recovered.len(), 1);
     assert!(strange.join("0.frames").exists(), "it is left for a person to look at");
 }

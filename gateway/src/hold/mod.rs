@@ -3,13 +3,15 @@
 //! The store is where the decision is made; a hold only reads it there, judges the deadline by its own clock, and
 //! states "executing" before anything leaves.
 
+use crate::journal::{NotJournaled, NotTold, SessionJournal, Undone};
 use crate::refusal::{Cause, Refusal};
 use chrono::{DateTime, Utc};
-use countersign_infra::approvals::{ApprovalStore, ApprovalStoreExt, ChangeError, StoreError};
+use countersign_infra::approvals::{ApprovalStore, ApprovalStoreExt, ChangeError, StoreClock, StoreError};
 use countersign_infra::domain::access_request::AccessRequest;
 use countersign_infra::domain::approval::{
-    Approval, Change, Decision, HeldOperation, Lease, NewApproval, Outcome, Rejected, State, Terms,
+    Approval, Change, HeldOperation, Lease, NewApproval, Outcome, Rejected, State, Terms,
 };
+use countersign_infra::domain::audit::{Event, Happening};
 use countersign_infra::domain::display::head;
 use countersign_infra::domain::id::{ApprovalId, Digest};
 use std::collections::{HashMap, HashSet};
@@ -17,18 +19,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use words::{executing, held, refusal, undone, untrusted};
 
-const FEED_EVERY: Duration = Duration::from_millis(200);
-const FEED_EVERY_LATER: Duration = Duration::from_secs(1);
-/// How long after the newest hold the feed is asked at the faster pace.
-const FEED_FAST_FOR: Duration = Duration::from_secs(30);
+mod watch;
+mod words;
+
 /// The feed is only a hint: each hold looks at its record itself as often as this.
 const READ_EVERY: Duration = Duration::from_secs(5);
 const RENEW_EVERY: Duration = Duration::from_secs(10);
 const LEASE_FOR: Duration = Duration::from_secs(30);
 /// How long the store may fail before what is held is given up.
 const STORE_WAIT_MAX: Duration = Duration::from_secs(15);
+/// How long to wait before a store that failed is asked again.
+const AGAIN_AFTER: Duration = Duration::from_millis(200);
 const NUMBER_TRIES_MAX: usize = 5;
 
 /// All holds of one gateway.
@@ -45,6 +48,11 @@ pub struct Holds {
     /// Wakes the feed's reader when a hold comes.
     opened: Notify,
     newest: Mutex<Instant>,
+    clock: StoreClock,
+    /// Wakes the search for dead holders when a hold comes, and when somebody saw one.
+    opened_too: Notify,
+    signs: Notify,
+    look_fast: Mutex<Instant>,
 }
 
 /// One held operation.
@@ -67,6 +75,7 @@ impl Holds {
         let mut epoch = [0; 8];
         aws_lc_rs::rand::fill(&mut epoch)?;
         Ok(Arc::new(Self {
+            clock: StoreClock::new(store.clone()),
             store,
             gateway,
             public_url: public_url.as_str().trim_end_matches('/').to_owned(),
@@ -75,6 +84,9 @@ impl Holds {
             executing: Mutex::default(),
             opened: Notify::new(),
             newest: Mutex::new(Instant::now()),
+            opened_too: Notify::new(),
+            signs: Notify::new(),
+            look_fast: Mutex::new(Instant::now()),
         }))
     }
 
@@ -83,20 +95,27 @@ impl Holds {
         format!("{}/approvals/{id}", self.public_url)
     }
 
-    /// Opens an approval for an operation: its record is in the store when this returns.
+    /// Opens an approval for an operation: its record and the event that tells of it are in the store when this returns.
     pub async fn open(
         self: &Arc<Self>,
         request: &AccessRequest,
         digest: Digest,
         terms: Terms,
+        journal: &SessionJournal,
     ) -> Result<Hold, Refusal> {
+        // Times of several machines meet in the record.
+        self.clock
+            .check()
+            .await
+            .map_err(|error| Refusal::unready("the clock", &error))?;
         let opened = Instant::now();
         let wait = Duration::from_secs(terms.expires_seconds);
-        let record = self.create(request, digest, terms).await?;
+        let record = self.create(request, digest, terms, journal).await?;
         let changed = Arc::new(Notify::new());
         self.watched().insert(record.id.clone(), Arc::downgrade(&changed));
         *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = opened;
         self.opened.notify_one();
+        self.opened_too.notify_one();
         Ok(Hold {
             holds: self.clone(),
             record,
@@ -106,13 +125,24 @@ impl Holds {
         })
     }
 
-    async fn create(&self, request: &AccessRequest, digest: Digest, terms: Terms) -> Result<Approval, Refusal> {
+    async fn create(
+        &self,
+        request: &AccessRequest,
+        digest: Digest,
+        terms: Terms,
+        journal: &SessionJournal,
+    ) -> Result<Approval, Refusal> {
         for _ in 0..NUMBER_TRIES_MAX {
             let record = self.new_record(request, digest, terms.clone())?;
-            match self.store.open(&record, &[]).await {
+            let opened = journal.append_with(vec![held(&record)], |events| {
+                let record = &record;
+                async move { self.store.open(record, &events).await.map_err(undone) }
+            });
+            match opened.await {
                 Ok(()) => return Ok(record),
-                Err(StoreError::Conflict { .. }) => {}
-                Err(error) => return Err(Refusal::unready("the approval store", &error)),
+                Err(NotTold::Refused(StoreError::Conflict { .. })) => {}
+                Err(NotTold::Refused(error)) => return Err(Refusal::unready("the approval store", &error)),
+                Err(NotTold::Journal(error)) => return Err(error.refusal()),
             }
         }
         Err(Refusal::new(
@@ -159,51 +189,42 @@ impl Holds {
         })
     }
 
-    /// Reads the gateway's feed and wakes the holds that it speaks of. Runs until the token is cancelled; asks the
-    /// store nothing while nothing is held.
-    pub async fn follow_feed(&self, stop: CancellationToken) {
-        while let Some(pause) = stop.run_until_cancelled(self.wait_for_holds()).await {
-            match self.store.take_feed(&self.gateway).await {
-                Ok(ids) => ids.iter().for_each(|id| self.wake(id)),
-                // Each hold reads its record itself: the feed only makes it faster.
-                Err(error) => tracing::warn!(%error, "the decision feed could not be read"),
+    /// Puts an executed operation's outcome on record, with the event that tells of it. A store that fails leaves the
+    /// record to the lease, which makes it "outcome not known".
+    pub async fn finish(
+        &self,
+        id: &ApprovalId,
+        outcome: Outcome,
+        answered: Happening,
+        journal: &SessionJournal,
+    ) -> Result<(), NotJournaled> {
+        let finish = Change::Finish {
+            epoch: self.epoch,
+            outcome,
+        };
+        self.executing().remove(id);
+        let told = journal.append_with(vec![answered.clone()], |events| self.change_with(id, finish, events));
+        match told.await {
+            Ok(_) => Ok(()),
+            Err(NotTold::Refused(error)) => {
+                tracing::error!(approval = %id, %error, "the end of an executed operation could not be put on record");
+                journal.append(vec![answered]).await
             }
-            if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
-                return;
-            }
+            Err(NotTold::Journal(error)) => Err(error),
         }
     }
 
-    /// Waits until something is held, and says how soon to ask again.
-    async fn wait_for_holds(&self) -> Duration {
-        while self.is_empty() {
-            self.opened.notified().await;
-        }
-        let newest = *self.newest.lock().unwrap_or_else(PoisonError::into_inner);
-        if newest.elapsed() < FEED_FAST_FOR {
-            FEED_EVERY
-        } else {
-            FEED_EVERY_LATER
-        }
-    }
-
-    fn wake(&self, id: &ApprovalId) {
-        if let Some(hold) = self.watched().get(id).and_then(Weak::upgrade) {
-            hold.notify_one();
-        }
-    }
-
-    /// Puts an executed operation's outcome on record. Tries for a while: a store that fails leaves the record to
-    /// the lease, which makes it "outcome not known".
-    pub async fn finish(&self, id: &ApprovalId, outcome: Outcome) {
-        self.settle(
-            id,
-            Change::Finish {
-                epoch: self.epoch,
-                outcome,
-            },
-        )
-        .await;
+    async fn change_with(
+        &self,
+        id: &ApprovalId,
+        change: Change,
+        events: Vec<Event>,
+    ) -> Result<Approval, Undone<ChangeError>> {
+        let changed = self.store.change_with(id, change, Utc::now(), &events).await;
+        changed.map_err(|error| match error {
+            ChangeError::Store(StoreError::Unavailable { .. }) => Undone::NotKnown(error),
+            ChangeError::Store(_) | ChangeError::Rejected(_) => Undone::NotWritten(error),
+        })
     }
 
     /// Puts on record that the outcome of an executed operation is not known.
@@ -220,17 +241,14 @@ impl Holds {
 
     /// Puts on record that an operation stated as executing was not sent after all.
     pub async fn not_sent(&self, id: &ApprovalId, why: &str) {
-        let summary = format!("not sent: {why}");
-        self.finish(
-            id,
-            Outcome {
-                ok: false,
-                summary,
-                rows: None,
-                duration_ms: 0,
-            },
-        )
-        .await;
+        let outcome = Outcome {
+            ok: false,
+            summary: format!("not sent: {why}"),
+            rows: None,
+            duration_ms: 0,
+        };
+        let epoch = self.epoch;
+        self.settle(id, Change::Finish { epoch, outcome }).await;
     }
 
     async fn settle(&self, id: &ApprovalId, change: Change) {
@@ -238,43 +256,6 @@ impl Holds {
         if let Err(error) = self.store.change(id, change, Utc::now()).await {
             tracing::error!(approval = %id, %error, "the end of an executed operation could not be put on record");
         }
-    }
-
-    /// Marks what dead gateways left: what was not sent becomes abandoned, what was sent becomes unknown. Returns
-    /// the records that changed.
-    pub async fn bury_the_dead(&self) -> Result<Vec<Approval>, StoreError> {
-        let now = Utc::now();
-        let mut buried = Vec::new();
-        for approval in self.store.overdue(now).await? {
-            // A record of this run that nobody here holds any more is as dead as another's.
-            if approval.lease.epoch == self.epoch && self.is_live(&approval.id) {
-                continue;
-            }
-            match self.store.change(&approval.id, Change::LeaseLost, now).await {
-                Ok(approval) => buried.push(approval),
-                Err(ChangeError::Rejected(_)) => {}
-                Err(ChangeError::Store(error)) => return Err(error),
-            }
-        }
-        Ok(buried)
-    }
-
-    /// Renews the leases of the operations that are at their servers. To be called every ten seconds.
-    pub async fn renew_executing(&self) {
-        let ids: Vec<ApprovalId> = self.executing().iter().cloned().collect();
-        for id in ids {
-            let renew = Change::Renew {
-                epoch: self.epoch,
-                until: lease_until(),
-            };
-            if let Err(error) = self.store.change(&id, renew, Utc::now()).await {
-                tracing::warn!(approval = %id, %error, "the lease of an executing operation was not renewed");
-            }
-        }
-    }
-
-    fn is_live(&self, id: &ApprovalId) -> bool {
-        self.watched().contains_key(id) || self.executing().contains(id)
     }
 
     fn executing(&self) -> MutexGuard<'_, HashSet<ApprovalId>> {
@@ -315,7 +296,7 @@ impl Hold {
                     if since.elapsed() > STORE_WAIT_MAX {
                         return Err(Refusal::unready("the approval store", &error).approval(&self.record.id));
                     }
-                    tokio::time::sleep(FEED_EVERY).await;
+                    tokio::time::sleep(AGAIN_AFTER).await;
                     continue;
                 }
             }
@@ -390,8 +371,9 @@ impl Hold {
         }
     }
 
-    /// Verifies the decision once more and states "executing". `Ok` means durable, and nobody can deny it any more.
-    pub async fn execute(mut self, digest: Digest) -> Result<(ApprovalId, Decision), Refusal> {
+    /// Verifies the decision once more and states "executing", in the record and in the journal. `Ok` means durable, and
+    /// nobody can deny it any more.
+    pub async fn execute(mut self, digest: Digest, journal: &SessionJournal) -> Result<ApprovalId, Refusal> {
         let id = self.record.id.clone();
         let record = match self.holds.store.read(&id).await {
             Ok(record) => record,
@@ -415,13 +397,21 @@ impl Hold {
         let execute = Change::Execute {
             epoch: self.holds.epoch,
         };
-        match self.holds.store.change(&id, execute, Utc::now()).await {
+        let told = vec![executing(digest, &id, &decision)];
+        let stated = journal.append_with(told, |events| self.holds.change_with(&id, execute, events));
+        match stated.await {
             Ok(_) => {
                 self.holds.executing().insert(id.clone());
-                Ok((id, decision))
+                Ok(id)
             }
-            Err(ChangeError::Rejected(rejected)) => Err(self.too_late(&rejected).await),
-            Err(ChangeError::Store(error)) => Err(Refusal::unready("the approval store", &error).approval(&id)),
+            Err(NotTold::Refused(ChangeError::Rejected(rejected))) => Err(self.too_late(&rejected).await),
+            Err(NotTold::Refused(ChangeError::Store(error))) => {
+                Err(Refusal::unready("the approval store", &error).approval(&id))
+            }
+            Err(NotTold::Journal(error)) => {
+                self.holds.not_sent(&id, "the journal is not available").await;
+                Err(error.refusal().approval(&id))
+            }
         }
     }
 
@@ -478,48 +468,4 @@ impl Look {
 
 fn lease_until() -> DateTime<Utc> {
     Utc::now() + LEASE_FOR
-}
-
-fn untrusted(id: &ApprovalId) -> Refusal {
-    Refusal::new(
-        Cause::Denied,
-        "countersign: the approval's record does not pass the gateway's own check; nothing was run",
-    )
-    .hint("Tell the operator of the gateway: the record may have been changed by somebody else.")
-    .approval(id)
-}
-
-/// Words the end of an approval that will not run.
-fn refusal(record: &Approval) -> Refusal {
-    let nothing = "Nothing reached the server.";
-    let refusal = match &record.state {
-        State::Denied { by, reason, .. } => {
-            let why = reason
-                .as_deref()
-                .map_or_else(String::new, |reason| format!(": {reason}"));
-            Refusal::new(Cause::Denied, format!("countersign: denied by {}{why}", by.name)).hint(nothing)
-        }
-        State::Expired { .. } => Refusal::new(
-            Cause::Expired,
-            format!("countersign: nobody decided within {} s", record.terms.expires_seconds),
-        )
-        .hint(format!("{nothing} Ask an approver to be there, and run it again.")),
-        State::Withdrawn { why, .. } => {
-            Refusal::new(Cause::Withdrawn, format!("countersign: withdrawn: {why}")).hint(nothing)
-        }
-        State::Abandoned { why, .. } => {
-            Refusal::new(Cause::Unready, format!("countersign: abandoned: {why}")).hint(nothing)
-        }
-        State::Revoked { why, .. } => {
-            Refusal::new(Cause::Denied, format!("countersign: revoked: {why}")).hint(format!("{nothing} Run it again."))
-        }
-        State::Executing { .. } | State::Done { .. } | State::Unknown { .. } => {
-            Refusal::new(Cause::Denied, "countersign: this approval has been used already")
-        }
-        State::Pending | State::Approved { .. } => Refusal::new(
-            Cause::Denied,
-            format!("countersign: not decided: {}", record.quorum_state()),
-        ),
-    };
-    refusal.approval(&record.id)
 }

@@ -1,0 +1,190 @@
+//! Who has read the whole of which operation. The journal knows it for good; the newest are remembered here.
+
+use super::Console;
+use super::caller::Caller;
+use super::problem::Problem;
+use chrono::TimeDelta;
+use countersign_infra::domain::approval::Approval;
+use countersign_infra::domain::id::ApprovalId;
+use countersign_infra::domain::identity::PersonKey;
+use countersign_infra::journal::JournalQuery;
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+/// Readings that are remembered; older ones are looked up in the journal.
+const REMEMBERED_MAX: usize = 4096;
+/// Whole operations in memory at once.
+const AT_ONCE_MAX: usize = 4;
+/// Pages of the journal that are looked through for one reading.
+const PAGES_MAX: usize = 10;
+/// Clocks of gateways differ by less.
+const CLOCK_MARGIN: TimeDelta = TimeDelta::seconds(60);
+
+/// One reading, as it is journaled.
+pub struct Reading<'a> {
+    pub approval: &'a ApprovalId,
+    /// With the exact parts.
+    pub exact: bool,
+    /// The text was the one that the approval's record shows the beginning of.
+    pub as_asked: bool,
+}
+
+impl Reading<'_> {
+    /// The words of the journal. They are read back: two readings differ in them.
+    pub fn in_words(&self) -> String {
+        let what = if self.exact { "exact parts" } else { "whole text" };
+        let otherwise = if self.as_asked {
+            ""
+        } else {
+            ", shown otherwise than asked"
+        };
+        format!("{}, {what}{otherwise}", about(self.approval))
+    }
+}
+
+fn about(approval: &ApprovalId) -> String {
+    format!("operation of approval {approval}")
+}
+
+/// The newest readings, and places for those who read.
+pub struct Readings {
+    whole: Mutex<VecDeque<(ApprovalId, PersonKey)>>,
+    places: Semaphore,
+}
+
+impl Default for Readings {
+    fn default() -> Self {
+        Self {
+            whole: Mutex::default(),
+            places: Semaphore::new(AT_ONCE_MAX),
+        }
+    }
+}
+
+impl Readings {
+    /// Waits for a place. The caller bounds the wait.
+    pub async fn place(&self) -> Result<SemaphorePermit<'_>, Problem> {
+        let closed = |_| Problem::unavailable("the gateway is stopping");
+        self.places.acquire().await.map_err(closed)
+    }
+
+    /// Remembers a reading that is journaled.
+    pub fn note(&self, reading: &Reading<'_>, reader: &PersonKey) {
+        if !reading.as_asked || self.remembers(reading.approval, reader) {
+            return;
+        }
+        let mut whole = self.whole.lock().unwrap_or_else(PoisonError::into_inner);
+        if whole.len() >= REMEMBERED_MAX {
+            whole.pop_front();
+        }
+        whole.push_back((reading.approval.clone(), reader.clone()));
+    }
+
+    fn remembers(&self, approval: &ApprovalId, reader: &PersonKey) -> bool {
+        let whole = self.whole.lock().unwrap_or_else(PoisonError::into_inner);
+        whole.iter().any(|(id, key)| id == approval && key == reader)
+    }
+}
+
+/// Whether the caller was shown the whole of what is held: by its record, or by any gateway that journals to the same
+/// place.
+pub async fn has_read_whole(console: &Console, caller: &Caller, approval: &Approval) -> Result<bool, Problem> {
+    let reader = &caller.0.key;
+    let operation = &approval.operation;
+    if operation.display.len() as u64 >= operation.display_bytes || console.readings.remembers(&approval.id, reader) {
+        return Ok(true);
+    }
+    let words = [false, true].map(|exact| {
+        let reading = Reading {
+            approval: &approval.id,
+            exact,
+            as_asked: true,
+        };
+        reading.in_words()
+    });
+    let mut query = JournalQuery {
+        who: Some(reader.subject.clone()),
+        since: Some(approval.created - CLOCK_MARGIN),
+        events: vec!["audit_queried".to_owned()],
+        text: Some(about(&approval.id)),
+        ..JournalQuery::default()
+    };
+    for _ in 0..PAGES_MAX {
+        let page = console.reader.search(&query).await?;
+        let found = page.events.iter().any(|event| {
+            let said = event.what.words();
+            event.person.as_ref() == Some(reader) && words.iter().any(|words| said == [words.as_str()])
+        });
+        if found || page.next.is_none() {
+            return Ok(found);
+        }
+        query.after = page.next;
+    }
+    Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(subject: &str) -> PersonKey {
+        PersonKey {
+            issuer: "https://id.example".to_owned(),
+            subject: subject.to_owned(),
+        }
+    }
+
+    fn id(number: usize) -> ApprovalId {
+        let [.., a, b, c, d, e] = number.to_be_bytes();
+        ApprovalId::from_random([a, b, c, d, e])
+    }
+
+    fn read(readings: &Readings, number: usize, as_asked: bool) {
+        let reading = Reading {
+            approval: &id(number),
+            exact: false,
+            as_asked,
+        };
+        readings.note(&reading, &key("bob"));
+    }
+
+    #[test]
+    fn a_reading_is_of_one_person_and_one_approval_and_of_what_was_asked() {
+        let readings = Readings::default();
+        read(&readings, 1, true);
+        read(&readings, 2, false);
+        assert!(readings.remembers(&id(1), &key("bob")));
+        assert!(!readings.remembers(&id(1), &key("dora")));
+        assert!(!readings.remembers(&id(2), &key("bob")));
+    }
+
+    #[test]
+    fn only_the_newest_readings_are_remembered() {
+        let readings = Readings::default();
+        for number in 0..=REMEMBERED_MAX {
+            read(&readings, number, true);
+            read(&readings, number, true);
+        }
+        assert!(!readings.remembers(&id(0), &key("bob")));
+        assert!(readings.remembers(&id(1), &key("bob")));
+        assert!(readings.remembers(&id(REMEMBERED_MAX), &key("bob")));
+    }
+
+    #[test]
+    fn a_reading_names_the_approval_and_whether_it_was_exact() {
+        let words = |exact, as_asked| {
+            let approval = &id(0);
+            Reading {
+                approval,
+                exact,
+                as_asked,
+            }
+            .in_words()
+        };
+        assert_eq!(words(false, true), "operation of approval 00000000, whole text");
+        assert_eq!(words(true, true), "operation of approval 00000000, exact parts");
+        let other = "operation of approval 00000000, whole text, shown otherwise than asked";
+        assert_eq!(words(false, false), other);
+    }
+}

@@ -1,0 +1,126 @@
+//! What wakes holds, and what becomes of those whose gateway is gone.
+
+use super::{Holds, lease_until};
+use chrono::Utc;
+use countersign_infra::approvals::{ApprovalStoreExt, ChangeError, StoreError};
+use countersign_infra::domain::approval::{Approval, Change};
+use countersign_infra::domain::id::ApprovalId;
+use std::sync::{PoisonError, Weak};
+use std::time::Duration;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+const FEED_EVERY: Duration = Duration::from_millis(200);
+const FEED_EVERY_LATER: Duration = Duration::from_secs(1);
+/// How long after the newest hold the feed is asked at the faster pace.
+const FEED_FAST_FOR: Duration = Duration::from_secs(30);
+/// How often dead holders are looked for while something is held here.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How often they are looked for while nothing is: each look is a request to the store.
+const LOOK_EVERY_IDLE: Duration = Duration::from_secs(15 * 60);
+/// After its start, and after each sign of a dead holder, a gateway looks at the faster pace for so long: what an earlier
+/// run left is overdue once its leases have ended.
+const LOOK_FAST_FOR: Duration = Duration::from_secs(60);
+
+impl Holds {
+    /// Reads the gateway's feed and wakes the holds that it speaks of. Runs until the token is cancelled; asks the
+    /// store nothing while nothing is held.
+    pub async fn follow_feed(&self, stop: CancellationToken) {
+        while let Some(pause) = stop.run_until_cancelled(self.wait_for_holds()).await {
+            match self.store.take_feed(&self.gateway).await {
+                Ok(ids) => ids.iter().for_each(|id| self.wake(id)),
+                // Each hold reads its record itself: the feed only makes it faster.
+                Err(error) => tracing::warn!(%error, "the decision feed could not be read"),
+            }
+            if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Waits until something is held, and says how soon to ask again.
+    async fn wait_for_holds(&self) -> Duration {
+        while self.is_empty() {
+            self.opened.notified().await;
+        }
+        let newest = *self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        if newest.elapsed() < FEED_FAST_FOR {
+            FEED_EVERY
+        } else {
+            FEED_EVERY_LATER
+        }
+    }
+
+    fn wake(&self, id: &ApprovalId) {
+        if let Some(hold) = self.watched().get(id).and_then(Weak::upgrade) {
+            hold.notify_one();
+        }
+    }
+
+    /// Marks what dead gateways left: what was not sent becomes abandoned, what was sent becomes unknown. Returns
+    /// the records that changed.
+    pub async fn bury_the_dead(&self) -> Result<Vec<Approval>, StoreError> {
+        let now = Utc::now();
+        let mut buried = Vec::new();
+        for approval in self.store.overdue(now).await? {
+            // A record of this run that nobody here holds any more is as dead as another's.
+            if approval.lease.epoch == self.epoch && self.is_live(&approval.id) {
+                continue;
+            }
+            match self.store.change(&approval.id, Change::LeaseLost, now).await {
+                Ok(approval) => buried.push(approval),
+                Err(ChangeError::Rejected(_)) => {}
+                Err(ChangeError::Store(error)) => return Err(error),
+            }
+        }
+        Ok(buried)
+    }
+
+    /// Renews the leases of the operations that are at their servers. To be called every ten seconds.
+    pub async fn renew_executing(&self) {
+        let ids: Vec<ApprovalId> = self.executing().iter().cloned().collect();
+        for id in ids {
+            let renew = Change::Renew {
+                epoch: self.epoch,
+                until: lease_until(),
+            };
+            if let Err(error) = self.store.change(&id, renew, Utc::now()).await {
+                tracing::warn!(approval = %id, %error, "the lease of an executing operation was not renewed");
+            }
+        }
+    }
+
+    fn is_live(&self, id: &ApprovalId) -> bool {
+        self.watched().contains_key(id) || self.executing().contains(id)
+    }
+
+    /// Waits until dead holders are to be looked for. Soon while something is held; rarely while nothing is, unless
+    /// somebody saw a sign of one.
+    pub async fn until_next_look(&self) {
+        let is_busy = !self.is_empty() || !self.executing().is_empty();
+        let looks_fast = self.look_fast_until() > Instant::now();
+        let wait = if is_busy || looks_fast {
+            LOOK_EVERY
+        } else {
+            LOOK_EVERY_IDLE
+        };
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = self.signs.notified() => self.look_fast_from_now(),
+            () = self.opened_too.notified() => {}
+        }
+    }
+
+    /// Somebody saw an approval whose holder has let its lease end.
+    pub fn saw_dead(&self) {
+        self.signs.notify_one();
+    }
+
+    fn look_fast_until(&self) -> Instant {
+        *self.look_fast.lock().unwrap_or_else(PoisonError::into_inner) + LOOK_FAST_FOR
+    }
+
+    fn look_fast_from_now(&self) {
+        *self.look_fast.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+}

@@ -1,0 +1,161 @@
+//! One call of DynamoDB: tried again while that can help, within a deadline; and what became of it.
+
+use super::{CALL_SECONDS_MAX, DynamoStore, TURN_SECONDS_MAX};
+use aws_sdk_dynamodb::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use std::time::Duration;
+use tokio::time::{Instant, timeout, timeout_at};
+
+/// The wait before the first repetition is chosen up to this; twice as much before each further one.
+const WAIT_FIRST: Duration = Duration::from_millis(25);
+const WAIT_MAX: Duration = Duration::from_secs(1);
+const TURN_MAX: Duration = Duration::from_secs(TURN_SECONDS_MAX);
+
+/// Why DynamoDB did not do what it was asked, in words.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Trouble(String);
+
+impl Trouble {
+    pub fn new(why: impl Into<String>) -> Self {
+        Self(why.into())
+    }
+}
+
+/// How one try ended that did not work.
+enum Ended<E> {
+    /// It was not carried out, and may be tried again.
+    NotDone(String),
+    /// It may have been carried out, and may be tried again.
+    NotKnown(String),
+    /// The service's own answer: the caller knows what it means.
+    Answered(E),
+    /// Trying again does not help.
+    Hopeless(String),
+}
+
+/// What a call came to that did not work.
+pub(super) enum Failed<E> {
+    /// The service's own answer. `unsure`: an earlier try of the same call may have been carried out.
+    Answered {
+        error: E,
+        unsure: bool,
+    },
+    Trouble(Trouble),
+}
+
+/// The time that one piece of work may take, from the first request's turn on.
+#[derive(Debug, Default)]
+pub(super) struct Time(Option<Instant>);
+
+impl Time {
+    /// When the work must have ended.
+    pub fn deadline(&mut self) -> Instant {
+        *self
+            .0
+            .get_or_insert_with(|| Instant::now() + Duration::from_secs(CALL_SECONDS_MAX))
+    }
+}
+
+/// Which answers of the service are the caller's to read.
+pub(super) type IsAnswer<E> = fn(&E) -> bool;
+
+impl DynamoStore {
+    /// Makes a call until it works, its time is over, or the service says what only the caller can read.
+    pub(super) async fn call<T, E, R, F, S>(
+        &self,
+        what: &str,
+        time: &mut Time,
+        is_answer: IsAnswer<E>,
+        mut send: S,
+    ) -> Result<T, Failed<E>>
+    where
+        E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
+        R: std::fmt::Debug + Send + Sync + 'static,
+        F: Future<Output = Result<T, SdkError<E, R>>>,
+        S: FnMut() -> F,
+    {
+        let _turn = match timeout(TURN_MAX, self.0.turns.acquire()).await {
+            Ok(turn) => turn,
+            Err(_) => return Err(self.trouble(what, "too many requests are under way")),
+        };
+        let deadline = time.deadline();
+        let (mut unsure, mut tries) = (false, 0u32);
+        let mut last = String::from("it did not answer");
+        loop {
+            let ended = match timeout_at(deadline, send()).await {
+                Ok(Ok(done)) => return Ok(done),
+                Ok(Err(error)) => ended(error, is_answer),
+                Err(_) => return Err(self.trouble(what, &last)),
+            };
+            match ended {
+                Ended::Answered(error) => return Err(Failed::Answered { error, unsure }),
+                Ended::Hopeless(why) => return Err(self.trouble(what, &why)),
+                Ended::NotDone(why) => last = why,
+                Ended::NotKnown(why) => (last, unsure) = (why, true),
+            }
+            let wait = wait_before(tries);
+            if Instant::now() + wait >= deadline {
+                return Err(self.trouble(what, &last));
+            }
+            tokio::time::sleep(wait).await;
+            tries += 1;
+        }
+    }
+
+    fn trouble<E>(&self, what: &str, why: &str) -> Failed<E> {
+        Failed::Trouble(Trouble(format!("DynamoDB table {}, {what}: {why}", self.0.table)))
+    }
+}
+
+/// Full jitter: a random part of a wait that doubles.
+/// <https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>
+pub(super) fn wait_before(tries: u32) -> Duration {
+    let most = WAIT_FIRST.saturating_mul(1 << tries.min(10)).min(WAIT_MAX);
+    let mut random = [0; 4];
+    // Without randomness all wait the longest.
+    let part = match aws_lc_rs::rand::fill(&mut random) {
+        Ok(()) => f64::from(u32::from_be_bytes(random)) / f64::from(u32::MAX),
+        Err(_) => 1.0,
+    };
+    most.mul_f64(part)
+}
+
+fn ended<E, R>(error: SdkError<E, R>, is_answer: IsAnswer<E>) -> Ended<E>
+where
+    E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
+    R: std::fmt::Debug + Send + Sync + 'static,
+{
+    let words = DisplayErrorContext(&error).to_string();
+    match error {
+        SdkError::ConstructionFailure(_) => Ended::Hopeless(words),
+        SdkError::ServiceError(answer) => {
+            let answer = answer.into_err();
+            if is_answer(&answer) {
+                return Ended::Answered(answer);
+            }
+            let code = answer.code().unwrap_or_default().to_owned();
+            match code.as_str() {
+                "ProvisionedThroughputExceededException"
+                | "ThrottlingException"
+                | "RequestLimitExceeded"
+                | "LimitExceededException"
+                | "ReplicatedWriteConflictException"
+                | "TransactionConflictException"
+                | "TransactionInProgressException" => Ended::NotDone(words),
+                "ResourceNotFoundException" => {
+                    Ended::Hopeless("there is no such table: make it with the Terraform module `store`".to_owned())
+                }
+                "AccessDeniedException" | "UnrecognizedClientException" | "ExpiredTokenException" => {
+                    Ended::Hopeless(format!("this program's credentials do not allow it ({code})"))
+                }
+                "ValidationException" | "ItemCollectionSizeLimitExceededException" | "SerializationException" => {
+                    Ended::Hopeless(words)
+                }
+                // Every other answer is the service's own trouble: it may have done what it was asked.
+                _ => Ended::NotKnown(words),
+            }
+        }
+        // SdkError may get further kinds; what is not known may have been done.
+        _ => Ended::NotKnown(words),
+    }
+}

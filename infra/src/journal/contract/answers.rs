@@ -1,0 +1,125 @@
+//! The same answers from every store: questions whose answers are known, asked in pages of every size.
+
+use super::corpus::{corpus, operation_questions, questions};
+use super::memory::MemoryJournal;
+use super::{Store, again};
+use crate::domain::audit::Event;
+use crate::domain::id::SessionId;
+use crate::journal::{
+    AuditedOperation, EVENTS_MAX, Journal, JournalError, JournalExt, JournalQuery, OperationQuery, Page,
+};
+use async_trait::async_trait;
+
+/// Pages that one question may take. More means that they do not end.
+const PAGES_MAX: usize = 10_000;
+
+/// Events that one question may find in pages of so many: small pages of much would only take long.
+const PAGES: [(usize, usize); 4] = [(1, 25), (2, 50), (7, 400), (1000, usize::MAX)];
+
+/// Fills the journal with sessions of many kinds, and holds its answers to some hundred questions against those of
+/// the predicate. Panics at the first that differs. The journal must be empty.
+pub async fn answers(journal: Store) {
+    compare(journal, 4711, 26, 150).await;
+}
+
+/// [`answers`] of a corpus of this seed and size, with so many questions that are mixtures.
+pub async fn compare(journal: Store, seed: u64, sessions: u64, mixtures: usize) {
+    let journal = Patient(journal);
+    let memory = MemoryJournal::default();
+    let events = corpus(seed, sessions);
+    memory.append(&events).await.unwrap_or_else(|e| panic!("{e}"));
+    for session in events.chunk_by(|one, other| one.session == other.session) {
+        for part in session.chunks(EVENTS_MAX) {
+            journal.append(part).await.unwrap_or_else(|e| panic!("{e}"));
+        }
+    }
+    for query in questions(seed, mixtures) {
+        let expected = search_all(&memory, &query, 1000).await;
+        for (limit, _) in sizes(expected.len()) {
+            let found = search_all(&journal, &query, limit).await;
+            assert_eq!(places(&found), places(&expected), "{query:?} in pages of {limit}");
+            assert!(found == expected, "{query:?} in pages of {limit}: events differ");
+        }
+    }
+    for query in operation_questions(seed, mixtures) {
+        let expected = operations_all(&memory, &query, 1000).await;
+        for (limit, _) in sizes(expected.len()) {
+            let found = operations_all(&journal, &query, limit).await;
+            assert_eq!(found, expected, "seed {seed}: {query:?} in pages of {limit}");
+        }
+    }
+}
+
+fn sizes(found: usize) -> impl Iterator<Item = (usize, usize)> {
+    PAGES.into_iter().filter(move |(_, most)| found <= *most)
+}
+
+fn places(events: &[Event]) -> Vec<(SessionId, u64)> {
+    events.iter().map(|event| (event.session, event.seq)).collect()
+}
+
+async fn search_all(journal: &impl Journal, query: &JournalQuery, limit: usize) -> Vec<Event> {
+    let mut query = JournalQuery { limit, ..query.clone() };
+    let mut found = Vec::new();
+    for _ in 0..PAGES_MAX {
+        let page = journal
+            .search(&query)
+            .await
+            .unwrap_or_else(|e| panic!("{query:?}: {e}"));
+        assert!(page.events.len() <= limit, "{query:?}: a page of {}", page.events.len());
+        found.extend(page.events);
+        match page.next {
+            Some(next) => query.after = Some(next),
+            None => return found,
+        }
+    }
+    panic!("{query:?}: the pages do not end")
+}
+
+async fn operations_all(journal: &impl Journal, query: &OperationQuery, limit: usize) -> Vec<AuditedOperation> {
+    let mut query = OperationQuery { limit, ..query.clone() };
+    let mut found = Vec::new();
+    for _ in 0..PAGES_MAX {
+        let page = journal
+            .operations(&query)
+            .await
+            .unwrap_or_else(|e| panic!("{query:?}: {e}"));
+        assert!(
+            page.operations.len() <= limit,
+            "{query:?}: a page of {}",
+            page.operations.len()
+        );
+        found.extend(page.operations);
+        match page.next {
+            Some(next) => query.after = Some(next),
+            None => return found,
+        }
+    }
+    panic!("{query:?}: the pages do not end")
+}
+
+/// Asks each call again until the journal says something.
+struct Patient(Store);
+
+#[async_trait]
+impl Journal for Patient {
+    async fn append(&self, events: &[Event]) -> Result<(), JournalError> {
+        again(|| self.0.append(events)).await
+    }
+
+    async fn session(&self, id: SessionId) -> Result<Vec<Event>, JournalError> {
+        again(|| self.0.session(id)).await
+    }
+
+    async fn after(&self, session: SessionId, seq: u64, limit: usize) -> Result<Vec<Event>, JournalError> {
+        again(|| self.0.after(session, seq, limit)).await
+    }
+
+    async fn probe(&self) -> Result<(), JournalError> {
+        again(|| self.0.probe()).await
+    }
+
+    async fn search(&self, query: &JournalQuery) -> Result<Page, JournalError> {
+        again(|| self.0.search(query)).await
+    }
+}

@@ -1,0 +1,1 @@
+use super::{CANDIDATES_MAX, JournalExt, OperationQuery, OperationState};
