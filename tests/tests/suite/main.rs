@@ -6,6 +6,7 @@ mod bad_input;
 mod cloud;
 mod configuration;
 mod crashes;
+mod exports;
 mod identity;
 mod invariants;
 mod malformed;
