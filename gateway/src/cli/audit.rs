@@ -1,22 +1,39 @@
-//! `countersign audit`: searches the journal.
+//! `countersign audit`: searches the journal, by event or by operation.
 
 use super::client::ConnectArgs;
 use super::terminal::{head, print, print_json, time};
 use clap::ValueHint;
 use countersign_infra::domain::audit::{Event, Happening};
-use countersign_infra::domain::id::ApprovalId;
+use countersign_infra::domain::id::{ApprovalId, SessionId};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write;
 use std::process::ExitCode;
 
+mod operations;
+
+/// What --all reads at most.
+const ALL_MAX: usize = 100_000;
+
+/// Entries that one request asks for.
+const PAGE_MAX: usize = 1000;
+
 /// Searches the journal: who did what, where and when. Newest first. The search itself is journaled.
+///
+/// Lists events, or with --operations (or a state, or words) what was asked and what became of it:
+/// countersign audit who:alice on:orders since:24h state:denied text:delete
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// What to find, as in the chat: who, on, since, until, state, text, approval, session, limit, after.
+    #[arg(value_name = "KEY:VALUE")]
+    words: Vec<String>,
+    /// Lists operations and what became of them.
+    #[arg(long)]
+    operations: bool,
     /// A person's name, e-mail address or subject.
     #[arg(long, value_hint = ValueHint::Username)]
     who: Option<String>,
     /// A target.
-    #[arg(long, value_name = "TARGET")]
+    #[arg(long, visible_alias = "target", value_name = "TARGET")]
     on: Option<String>,
     /// A length of time (30m, 24h, 7d) or a date and time (2026-01-31T12:00:00Z).
     #[arg(long, value_name = "WHEN")]
@@ -24,35 +41,51 @@ pub struct Args {
     /// As --since.
     #[arg(long, value_name = "WHEN")]
     until: Option<String>,
-    /// Names of happenings with commas between them: asked,held,refused,decided.
-    #[arg(long)]
+    /// Operations in these states, with commas between them: denied,expired.
+    #[arg(long, value_name = "STATES")]
+    state: Option<String>,
+    /// Events of these names, with commas between them: asked,held,refused,decided.
+    #[arg(long, conflicts_with_all = ["operations", "state", "session", "words"])]
     event: Option<String>,
-    /// A text that the operation, message or reason contains.
+    /// A text that the operation (or the event's message or reason) contains.
     #[arg(long)]
     text: Option<String>,
     /// An approval's number.
     #[arg(long, value_name = "NUMBER")]
     approval: Option<ApprovalId>,
-    /// At most this many.
-    #[arg(long, default_value_t = 100)]
-    limit: usize,
+    /// Operations of this session.
+    #[arg(long, value_name = "ID")]
+    session: Option<SessionId>,
+    /// At most this many; 100 unless said otherwise.
+    #[arg(long)]
+    limit: Option<usize>,
     /// Continues where the page before ended.
     #[arg(long, value_name = "PLACE")]
     after: Option<String>,
+    /// All of them, to the oldest.
+    #[arg(long, conflicts_with = "limit")]
+    all: bool,
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     connect: ConnectArgs,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Default, Serialize, Deserialize)]
 struct Page {
     events: Vec<Event>,
     next: Option<String>,
 }
 
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    if args.operations || args.state.is_some() || args.session.is_some() || !args.words.is_empty() {
+        return operations::run(args).await;
+    }
     let client = args.connect.connect()?;
+    let mut wanted = match args.all {
+        true => ALL_MAX,
+        false => args.limit.unwrap_or(100),
+    };
     let filters = [
         ("who", args.who),
         ("target", args.on),
@@ -61,14 +94,27 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         ("event", args.event),
         ("text", args.text),
         ("approval", args.approval.map(String::from)),
-        ("limit", Some(args.limit.to_string())),
-        ("after", args.after),
     ];
-    let query: Vec<_> = filters
+    let filters = filters
         .into_iter()
         .filter_map(|(name, value)| Some((name, value?)))
-        .collect();
-    let page: Page = client.read("/api/v1/audit", &query).await?;
+        .collect::<Vec<_>>();
+    let mut page = Page {
+        next: args.after,
+        ..Page::default()
+    };
+    loop {
+        let mut query = filters.clone();
+        query.push(("limit", wanted.min(PAGE_MAX).to_string()));
+        query.extend(page.next.map(|next| ("after", next)));
+        let part: Page = client.read("/api/v1/audit", &query).await?;
+        wanted = wanted.saturating_sub(part.events.len());
+        page.events.extend(part.events);
+        page.next = part.next;
+        if wanted == 0 || page.next.is_none() {
+            break;
+        }
+    }
     if args.json {
         print_json(&page)?;
         return Ok(ExitCode::SUCCESS);

@@ -22,6 +22,7 @@ mod read_recording;
 mod read_session;
 mod readings;
 mod search_audit;
+mod search_operations;
 mod serve;
 mod show_approval;
 mod show_self;
@@ -220,6 +221,7 @@ fn described() -> OpenApiRouter<Arc<Console>> {
         .routes(routes!(vote::vote))
         .routes(routes!(withdraw::withdraw))
         .routes(routes!(search_audit::search_audit))
+        .routes(routes!(search_operations::search_operations))
         .routes(routes!(list_sessions::list_sessions))
         .routes(routes!(read_session::read_session))
         .routes(routes!(read_recording::read_recording))

@@ -155,6 +155,17 @@ pub struct HeldOperationShape {
     in_transaction: bool,
 }
 
+/// What the server said of an operation.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Outcome)]
+pub struct OutcomeShape {
+    ok: bool,
+    /// Command tags (`DELETE 1`), or the server's error code and message.
+    summary: String,
+    rows: Option<u64>,
+    duration_ms: u64,
+}
+
 #[derive(Serialize, ToSchema)]
 #[schema(as = Terms)]
 pub struct TermsShape {

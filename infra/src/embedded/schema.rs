@@ -260,6 +260,11 @@ fn make_private(path: &Path) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::{APPROVALS, OpenError, STEPS, open, open_with};
+    use crate::domain::audit::{Chain, Event, Happening};
+    use crate::domain::example::{alice, at, person, session};
+    use crate::embedded::EmbeddedStore;
+    use crate::journal::contract::story;
+    use crate::journal::{Journal, JournalError, JournalQuery};
     use rusqlite::Connection;
     use std::path::{Path, PathBuf};
 
@@ -295,6 +300,77 @@ mod tests {
         );
         let (_directory, path) = place();
         assert_eq!(schema(&new), schema(&open(&path).unwrap()));
+    }
+
+    /// Writes events as the version before did, which kept people's words in columns of the journal.
+    fn write_as_before(old: &Connection, events: &[Event]) {
+        let mut insert = old
+            .prepare(
+                "INSERT INTO journal (session, seq, at, event, person, subject, email, target, approval, words, body)
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            )
+            .unwrap();
+        for event in events {
+            let lower = |text: Option<&String>| text.map(|text| text.to_lowercase());
+            let email = match &event.what {
+                Happening::SessionOpened { header } => header.person.email.as_ref(),
+                _ => None,
+            };
+            let row = rusqlite::params![
+                event.session.to_string(),
+                i64::try_from(event.seq).unwrap(),
+                event.at.timestamp_micros(),
+                event.what.name(),
+                lower(event.person_name.as_ref()),
+                lower(event.person.as_ref().map(|key| &key.subject)),
+                lower(email),
+                event.target,
+                event.what.approval().map(ToString::to_string),
+                event.what.words().join("\n").to_lowercase(),
+                serde_json::to_string(event).unwrap()
+            ];
+            insert.execute(row).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn events_of_an_older_file_are_found_by_their_people() {
+        let (_directory, path) = place();
+        let old = open_with(&path, &STEPS[..2]).unwrap();
+        let mut ayse = person("Ayşe", &[]);
+        ayse.key.subject = "Ü \"7\"\\".to_owned();
+        let stories = [
+            story(session(1), &ayse, "orders", "SELECT 'é'"),
+            story(session(2), &alice(), "orders", "SELECT 2"),
+            vec![
+                Chain::new(session(3), "gateway-1", None, None)
+                    .next(at(9), Happening::GatewaySent { what: "x".into() }),
+            ],
+        ];
+        write_as_before(&old, &stories.concat());
+        old.execute("DROP TRIGGER journal_keeps_bytes", []).unwrap();
+        old.execute(
+            "UPDATE journal SET body = '{' WHERE session = ? AND seq = 5",
+            [session(2).to_string()],
+        )
+        .unwrap();
+        drop(old);
+        let store = EmbeddedStore::open(&path).unwrap();
+        for who in ["ayşe", "ü \"7\"\\", "AYŞE@example.com"] {
+            let query = JournalQuery {
+                who: Some(who.to_owned()),
+                ..JournalQuery::default()
+            };
+            let mut found = store.search(&query).await.unwrap().events;
+            found.reverse();
+            assert_eq!(found, stories[0], "{who}");
+        }
+        assert_eq!(store.session(session(3)).await.unwrap(), stories[2]);
+        let damaged = store.session(session(2)).await;
+        assert!(
+            matches!(damaged, Err(JournalError::Damaged { seq: 5, .. })),
+            "{damaged:?}"
+        );
     }
 
     #[test]

@@ -304,14 +304,14 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig { cases: 6, ..ProptestConfig::default() })]
         #[test]
         fn sql_finds_what_the_predicate_says(seed in any::<u32>(), sessions in 1u64..20) {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
             runtime.block_on(async {
                 let directory = tempfile::tempdir().unwrap();
                 let store = EmbeddedStore::open(directory.path().join("store.db")).unwrap();
-                contract::compare(Arc::new(store), seed.into(), sessions, 40).await;
+                contract::compare(Arc::new(store), seed.into(), sessions, 30).await;
             });
         }
     }

@@ -13,6 +13,7 @@ pub mod flaky;
 mod moment;
 pub mod operations;
 mod query;
+pub mod words;
 
 pub use moment::{InvalidMoment, Moment, NoMoment};
 pub use operations::{AuditedOperation, JournalExt, OperationPage, OperationQuery, OperationState};

@@ -41,8 +41,8 @@ pub struct NoMoment {
 pub struct InvalidMoment;
 
 impl Moment {
-    /// The place after which no event stands.
-    const LAST: Self = Self {
+    /// The place behind all others.
+    pub(super) const LAST: Self = Self {
         at_micros: AT_MAX,
         session: SessionId(Uuid::max()),
         seq: SEQ_MAX,

@@ -6,9 +6,10 @@ use super::{Store, again};
 use crate::domain::audit::Event;
 use crate::domain::id::SessionId;
 use crate::journal::{
-    AuditedOperation, EVENTS_MAX, Journal, JournalError, JournalExt, JournalQuery, OperationQuery, Page,
+    AuditedOperation, EVENTS_MAX, Journal, JournalError, JournalExt, JournalQuery, OperationQuery, OperationState, Page,
 };
 use async_trait::async_trait;
+use std::collections::BTreeSet;
 
 /// Pages that one question may take. More means that they do not end.
 const PAGES_MAX: usize = 10_000;
@@ -19,11 +20,13 @@ const PAGES: [(usize, usize); 4] = [(1, 25), (2, 50), (7, 400), (1000, usize::MA
 /// Fills the journal with sessions of many kinds, and holds its answers to some hundred questions against those of
 /// the predicate. Panics at the first that differs. The journal must be empty.
 pub async fn answers(journal: Store) {
-    compare(journal, 4711, 26, 150).await;
+    let coverage = compare(journal, 4711, 26, 150).await;
+    assert!(coverage.found_some > 100, "{coverage:?}");
+    assert_eq!(coverage.states, OperationState::ALL.into(), "{coverage:?}");
 }
 
 /// [`answers`] of a corpus of this seed and size, with so many questions that are mixtures.
-pub async fn compare(journal: Store, seed: u64, sessions: u64, mixtures: usize) {
+pub async fn compare(journal: Store, seed: u64, sessions: u64, mixtures: usize) -> Coverage {
     let journal = Patient(journal);
     let memory = MemoryJournal::default();
     let events = corpus(seed, sessions);
@@ -33,8 +36,10 @@ pub async fn compare(journal: Store, seed: u64, sessions: u64, mixtures: usize) 
             journal.append(part).await.unwrap_or_else(|e| panic!("{e}"));
         }
     }
+    let (mut found_some, mut states) = (0, BTreeSet::new());
     for query in questions(seed, mixtures) {
         let expected = search_all(&memory, &query, 1000).await;
+        found_some += usize::from(!expected.is_empty());
         for (limit, _) in sizes(expected.len()) {
             let found = search_all(&journal, &query, limit).await;
             assert_eq!(places(&found), places(&expected), "{query:?} in pages of {limit}");
@@ -43,11 +48,22 @@ pub async fn compare(journal: Store, seed: u64, sessions: u64, mixtures: usize) 
     }
     for query in operation_questions(seed, mixtures) {
         let expected = operations_all(&memory, &query, 1000).await;
+        states.extend(expected.iter().map(|operation| operation.ending.state));
         for (limit, _) in sizes(expected.len()) {
             let found = operations_all(&journal, &query, limit).await;
             assert_eq!(found, expected, "seed {seed}: {query:?} in pages of {limit}");
         }
     }
+    Coverage { found_some, states }
+}
+
+/// What questions found: that it is something shows that they ask for what is there.
+#[derive(Debug)]
+pub struct Coverage {
+    /// Questions for events that found any.
+    pub found_some: usize,
+    /// States of the operations that were found.
+    pub states: BTreeSet<OperationState>,
 }
 
 fn sizes(found: usize) -> impl Iterator<Item = (usize, usize)> {

@@ -90,9 +90,9 @@ impl Conditions {
         if let Some(from) = query.from {
             conditions.add("(at, session, seq) >= (?, ?, ?)", place(from));
         }
-        if let Some(before) = query.before {
-            conditions.add("(at, session, seq) < (?, ?, ?)", place(before));
-        }
+        // Always there: without a bound SQLite would rather sort all events than go back in time.
+        let before = query.before.unwrap_or(Moment::LAST);
+        conditions.add("(at, session, seq) < (?, ?, ?)", place(before));
         if let Some(target) = &query.target {
             conditions.add("target = ?", [Value::from(target.clone())]);
         }
@@ -125,11 +125,8 @@ impl Conditions {
     }
 
     fn select(self) -> (String, Vec<Value>) {
-        let only = match self.texts.is_empty() {
-            true => String::new(),
-            false => format!(" WHERE {}", self.texts.join(" AND ")),
-        };
-        (format!("SELECT {COLUMNS} FROM journal{only}"), self.values)
+        let only = self.texts.join(" AND ");
+        (format!("SELECT {COLUMNS} FROM journal WHERE {only}"), self.values)
     }
 }
 
@@ -140,4 +137,78 @@ fn place(moment: Moment) -> [Value; 3] {
         Value::from(moment.session().to_string()),
         number(moment.seq()),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Conditions, Select};
+    use crate::domain::example::{alice, at, bob, session};
+    use crate::domain::id::ApprovalId;
+    use crate::journal::JournalQuery;
+    use crate::journal::embedded::EmbeddedStore;
+    use rusqlite::{Connection, params_from_iter};
+
+    /// How SQLite would go about a question, one step a line.
+    fn plan(connection: &Connection, query: &JournalQuery) -> Vec<String> {
+        let query = query.check().unwrap();
+        let arms = match &query.who {
+            None => vec![Conditions::of(&query)],
+            Some(_) => [alice(), bob()]
+                .map(|person| Conditions::of(&query).person(&person.key))
+                .into(),
+        };
+        let select = Select::of(&query, arms);
+        let mut explain = connection
+            .prepare(&format!("EXPLAIN QUERY PLAN {}", select.text))
+            .unwrap();
+        let steps = explain.query_map(params_from_iter(select.values), |row| row.get(3));
+        steps.unwrap().map(Result::unwrap).collect()
+    }
+
+    #[test]
+    fn what_narrows_by_person_target_time_session_or_approval_reads_an_index() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open(directory.path().join("store.db")).unwrap();
+        let connection = Connection::open(store.path()).unwrap();
+        type Narrow = fn(&mut JournalQuery);
+        let fields: [Narrow; 6] = [
+            |query| query.who = Some("alice".to_owned()),
+            |query| query.target = Some("orders".to_owned()),
+            |query| query.since = Some(at(0)),
+            |query| query.until = Some(at(9)),
+            |query| query.session = Some(session(1)),
+            |query| query.approval = Some(ApprovalId::from_random([9; 5]).to_string()),
+        ];
+        for set in 1..1 << fields.len() {
+            let mut query = JournalQuery {
+                events: vec!["asked".to_owned()],
+                text: Some("orders".to_owned()),
+                ..JournalQuery::default()
+            };
+            let chosen = fields.iter().enumerate().filter(|(place, _)| set >> place & 1 == 1);
+            chosen.for_each(|(_, narrow)| narrow(&mut query));
+            let steps = plan(&connection, &query);
+            let looks = steps.iter().filter(|step| step.contains("journal"));
+            for look in looks {
+                assert!(look.starts_with("SEARCH journal USING INDEX"), "{query:?}: {steps:?}");
+            }
+            // Of a session alone the order of its index is that of its numbers; all else comes in the order of time.
+            let sorts = steps.iter().any(|step| step == "USE TEMP B-TREE FOR ORDER BY");
+            assert!(!sorts || query.session.is_some(), "{query:?}: {steps:?}");
+        }
+    }
+
+    #[test]
+    fn what_narrows_by_nothing_of_these_goes_back_in_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open(directory.path().join("store.db")).unwrap();
+        let connection = Connection::open(store.path()).unwrap();
+        assert_eq!(
+            plan(&connection, &JournalQuery::default()),
+            [
+                "SEARCH journal USING INDEX journal_at (at<?)",
+                "USE TEMP B-TREE FOR LAST 2 TERMS OF ORDER BY"
+            ]
+        );
+    }
 }

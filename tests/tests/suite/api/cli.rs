@@ -9,26 +9,26 @@ use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// A room whose API listens, and the program that speaks with it.
-struct Desk {
-    room: Room,
+pub struct Desk {
+    pub room: Room,
     url: String,
     _stop: DropGuard,
 }
 
-struct Said {
-    code: i32,
-    out: String,
-    err: String,
+pub struct Said {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
 }
 
 impl Said {
-    fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         serde_json::from_str(&self.out).unwrap_or_else(|_| panic!("{}{}", self.out, self.err))
     }
 }
 
 impl Desk {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let room = Room::new().await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -48,7 +48,7 @@ impl Desk {
         }
     }
 
-    async fn run(&self, name: &str, arguments: &[&str]) -> Said {
+    pub async fn run(&self, name: &str, arguments: &[&str]) -> Said {
         let environment = [
             ("COUNTERSIGN_URL", self.url.clone()),
             ("COUNTERSIGN_TOKEN", self.room.token(name)),
@@ -73,7 +73,7 @@ async fn run(arguments: &[&str], environment: &[(&str, String)]) -> Said {
     }
 }
 
-fn holds(said: &Said, words: &[&str]) {
+pub fn holds(said: &Said, words: &[&str]) {
     for word in words {
         assert!(
             said.out.contains(word),

@@ -41,7 +41,7 @@ async fn every_described_operation_is_served_and_nothing_else() {
     let room = Room::new().await;
     let description = described();
     let operations = operations(&description);
-    assert_eq!(operations.len(), 21);
+    assert_eq!(operations.len(), 22);
     for (path, _, _) in &operations {
         let filled = filled(path);
         for method in METHODS {
@@ -101,6 +101,7 @@ async fn answers_have_the_shapes_that_the_description_names() {
         .put_chunk(session.id, 0, Bytes::from_static(b"chunk"))
         .await
         .unwrap();
+    room.asked("alice").await;
     let pending = room.held([1; 5]).await.id;
     let decided = room.held([2; 5]).await.id;
     let withdrawn = room.held([3; 5]).await.id;
@@ -178,6 +179,10 @@ async fn answers_have_the_shapes_that_the_description_names() {
         ("/api/v1/audit", "/api/v1/audit", "oscar"),
         ("/api/v1/audit", "/api/v1/audit?limit=1", "oscar"),
         ("/api/v1/audit", "/api/v1/audit", "alice"),
+        ("/api/v1/audit/operations", "/api/v1/audit/operations", "oscar"),
+        ("/api/v1/audit/operations", "/api/v1/audit/operations?limit=1", "oscar"),
+        ("/api/v1/audit/operations", "/api/v1/audit/operations?state=x", "oscar"),
+        ("/api/v1/audit/operations", "/api/v1/audit/operations", "alice"),
         ("/api/v1/sessions", "/api/v1/sessions", "alice"),
         ("/api/v1/sessions", "/api/v1/sessions?all=true&limit=1", "oscar"),
         (

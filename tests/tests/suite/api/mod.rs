@@ -1,6 +1,7 @@
 //! The HTTP API: who may see, vote and read what, and what bad input is told.
 
 mod audit;
+mod audit_operations;
 mod cli;
 mod description;
 mod operation;
