@@ -7,6 +7,7 @@ mod cloud;
 mod configuration;
 mod crashes;
 mod deciders;
+mod exports;
 mod identity;
 mod invariants;
 mod malformed;

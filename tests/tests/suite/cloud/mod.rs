@@ -8,4 +8,5 @@ mod recordings;
 mod spool;
 mod stores;
 mod terraform;
+mod verify;
 mod weather;
