@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 mod api;
+mod audited;
 mod bad_input;
 mod cloud;
 mod configuration;
