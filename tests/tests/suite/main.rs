@@ -7,6 +7,8 @@ mod bad_input;
 mod cloud;
 mod configuration;
 mod crashes;
+mod deciders;
+mod exports;
 mod identity;
 mod invariants;
 mod malformed;
