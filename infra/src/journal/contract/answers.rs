@@ -138,8 +138,4 @@ impl Journal for Patient {
     async fn search(&self, query: &JournalQuery) -> Result<Page, JournalError> {
         again(|| self.0.search(query)).await
     }
-
-    async fn probe(&self) -> Result<(), JournalError> {
-        again(|| self.0.probe()).await
-    }
 }

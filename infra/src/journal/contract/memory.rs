@@ -83,8 +83,4 @@ impl Journal for MemoryJournal {
             events,
         })
     }
-
-    async fn probe(&self) -> Result<(), JournalError> {
-        Ok(())
-    }
 }
