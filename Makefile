@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
-DEMO_ARGS := $(if $(AUTO),--auto,)
+DEMO_ARGS := $(if $(AUTO),--auto,) $(if $(STORE),--store $(STORE),)
 
 .PHONY: help demo test figures fuzz cloud cloud-down cloud-install terraform-test \
 	packages-demo packages-test packages-cloud identity-provider drivers
@@ -10,6 +10,7 @@ DEMO_ARGS := $(if $(AUTO),--auto,)
 help:
 	@echo "make demo          builds everything and starts a play ground; prints what to type"
 	@echo "make demo AUTO=1   plays the whole story unattended and checks every step"
+	@echo "make demo STORE=aws  the same with two gateways on DynamoDB and S3, in a LocalStack of its own"
 	@echo "make test          runs every test"
 	@echo "make cloud         brings up LocalStack with the stores that Terraform makes; prints how to use it"
 	@echo "make cloud-down    ends it"
@@ -17,7 +18,8 @@ help:
 	@echo "make figures       measures the memory figures of the README"
 	@echo "make fuzz          feeds malformed bytes to the protocol for a minute"
 
-demo: packages-demo
+# With STORE=aws it starts a LocalStack for itself, which ends with it.
+demo: packages-demo $(if $(filter aws,$(STORE)),cloud-install)
 	$(CARGO) build --workspace
 	$(TARGET)/debug/demo $(DEMO_ARGS)
 

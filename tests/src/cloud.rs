@@ -1,6 +1,7 @@
 //! A throwaway LocalStack: S3, KMS and Amazon's own DynamoDB emulator, on loopback only.
 
 mod table;
+mod terraform;
 
 use crate::ports::free_port;
 use crate::process::{Process, Program};
@@ -35,6 +36,23 @@ const INSTALL_LIMIT: Duration = Duration::from_secs(1800);
 const START_LIMIT: Duration = Duration::from_secs(120);
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(5);
+
+/// What a gateway's stores are called there.
+#[derive(Clone, Debug)]
+pub struct CloudStores {
+    pub table: String,
+    pub bucket: String,
+    /// An ARN.
+    pub kms_key: String,
+}
+
+impl CloudStores {
+    /// The lines of `[store]` that name them.
+    pub fn configuration(&self) -> String {
+        let Self { table, bucket, kms_key } = self;
+        format!("kind = \"aws\"\ntable = \"{table}\"\nbucket = \"{bucket}\"\noperations_key = \"kms:{kms_key}\"")
+    }
+}
 
 /// A running LocalStack. Its processes and its directory are gone when it is dropped, or when this process ends in
 /// whatever way.
@@ -188,12 +206,18 @@ impl Cloud {
         key.arn.context("CreateKey answered without an ARN")
     }
 
+    /// Makes a table, a bucket and a key.
+    pub async fn stores(&self) -> Result<CloudStores> {
+        Ok(CloudStores {
+            table: self.table().await?,
+            bucket: self.bucket(false).await?,
+            kms_key: self.kms_key().await?,
+        })
+    }
+
     /// Makes a table, a bucket and a key, and gives the lines of `[store]` that name them.
     pub async fn store(&self) -> Result<String> {
-        let (table, bucket, key) = (self.table().await?, self.bucket(false).await?, self.kms_key().await?);
-        Ok(format!(
-            "kind = \"aws\"\ntable = \"{table}\"\nbucket = \"{bucket}\"\noperations_key = \"kms:{key}\""
-        ))
+        Ok(self.stores().await?.configuration())
     }
 
     /// What LocalStack has printed so far; nothing for one that somebody else started.

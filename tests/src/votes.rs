@@ -88,12 +88,12 @@ impl World {
 
     /// Runs the command line as a person: the exit code, and both streams.
     pub fn run(&self, name: &str, arguments: &[&str]) -> Result<(i32, String)> {
-        self.gateway.run(name, arguments)
+        self.desk().run(name, arguments)
     }
 
     /// Runs the command line as a person and reads its JSON.
     pub fn json(&self, name: &str, arguments: &[&str]) -> Result<Value> {
-        let output = self.gateway.cli(name, arguments)?;
+        let output = self.desk().cli(name, arguments)?;
         let said = || format!("{arguments:?} said {}", String::from_utf8_lossy(&output.stderr));
         serde_json::from_slice(&output.stdout).with_context(said)
     }

@@ -56,6 +56,8 @@ impl Default for WorldOptions {
 /// A running world. Everything ends when it is dropped.
 pub struct World {
     pub gateway: Gateway,
+    /// Where people decide and ask, when that is another gateway.
+    desk: Option<Gateway>,
     pub issuer: Issuer,
     pub server: Arc<Postgres>,
     pub database: Database,
@@ -101,6 +103,7 @@ impl World {
         }
         Ok(Self {
             gateway,
+            desk: None,
             issuer,
             server,
             database,
@@ -123,6 +126,17 @@ impl World {
         Ok(gateway)
     }
 
+    /// Starts one more gateway, as `another_gateway` does, at which people decide and ask from now on.
+    pub async fn open_desk(&mut self, change: impl FnOnce(&mut GatewayOptions)) -> Result<()> {
+        self.desk = Some(self.another_gateway(change).await?);
+        Ok(())
+    }
+
+    /// The gateway at which people decide and ask.
+    pub fn desk(&self) -> &Gateway {
+        self.desk.as_ref().unwrap_or(&self.gateway)
+    }
+
     /// The environment that its gateway was started with.
     pub fn environment(&self) -> Vec<(String, OsString)> {
         self.started.environment.clone()
@@ -130,8 +144,10 @@ impl World {
 
     /// Signs a token for one more person and names it for `Gateway::psql` and the like.
     pub fn add_person(&self, name: &str, groups: &[&str]) {
-        self.gateway
-            .sign_in(name, self.issuer.token(&Claims::person(name, AUDIENCE, groups)));
+        let token = self.issuer.token(&Claims::person(name, AUDIENCE, groups));
+        for gateway in [Some(&self.gateway), self.desk.as_ref()].into_iter().flatten() {
+            gateway.sign_in(name, token.clone());
+        }
     }
 
     /// One number from the database, read past the gateway.

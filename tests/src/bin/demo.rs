@@ -1,8 +1,8 @@
-//! `make demo`: a play ground on this machine; with `--auto` it plays the story by itself and checks every step.
+//! `make demo`: a play ground on this machine, or with `--store aws` on a small cloud; with `--auto` it plays the story by itself and checks every step.
 
 use anyhow::Result;
 use clap::Parser;
-use countersign_tests::demo::{self, Screen};
+use countersign_tests::demo::{self, Screen, Store};
 use std::process::ExitCode;
 
 #[derive(Parser)]
@@ -10,6 +10,8 @@ struct Arguments {
     /// Plays the whole story unattended; the exit code is not 0 when one step differs.
     #[arg(long)]
     auto: bool,
+    #[arg(long, default_value = "embedded")]
+    store: Store,
 }
 
 #[tokio::main]
@@ -25,8 +27,8 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: &Arguments) -> Result<()> {
-    let mut world = tokio::select! {
-        world = demo::start(Screen::Terminal) => world?,
+    let mut stage = tokio::select! {
+        stage = demo::start(arguments.store, Screen::Terminal) => stage?,
         pressed = tokio::signal::ctrl_c() => return Ok(pressed?),
     };
     if arguments.auto {
@@ -36,9 +38,9 @@ async fn run(arguments: &Arguments) -> Result<()> {
                 std::process::exit(130);
             }
         });
-        return demo::play(&mut world, Screen::Terminal).await;
+        return demo::play(&mut stage, Screen::Terminal).await;
     }
-    Screen::Terminal.print(&demo::instructions(&world));
+    Screen::Terminal.print(&demo::instructions(&stage));
     tokio::signal::ctrl_c().await?;
     Screen::Terminal.print("\nEnding everything.");
     Ok(())

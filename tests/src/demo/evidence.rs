@@ -7,10 +7,10 @@ use anyhow::{Context, Result, ensure};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-const ASKED: &str = "\"event\":\"asked\"";
+pub(super) const ASKED: &str = "\"event\":\"asked\"";
 /// Between them stands the operation's digest.
 const ASKED_TO_DISPLAY: usize = 120;
-const DELETE: &str = "delete from orders where id = 7";
+pub(super) const DELETE: &str = "delete from orders where id = 7";
 
 /// Runs the command line as a person and shows it: its exit code, and all that it printed.
 pub fn cli(world: &World, screen: Screen, name: &str, arguments: &[&str]) -> Result<(i32, String)> {

@@ -1,6 +1,7 @@
 //! The story: what alice and bob do, and what must come of it. Wrong output counts as much as a wrong end.
 
-use super::{Screen, evidence};
+use super::stage::{Stage, Stores};
+use super::{Screen, cloud, evidence};
 use crate::psql::{Psql, Typed};
 use crate::votes::Waiting;
 use crate::world::{TARGET, World};
@@ -10,8 +11,13 @@ use std::time::{Duration, Instant};
 /// For whatever should happen at once, on a slow machine.
 const SOON: Duration = Duration::from_secs(20);
 
-/// Plays the story from the first SELECT to the forged journal. The world's gateway is stopped at the end.
-pub async fn play(world: &mut World, screen: Screen) -> Result<()> {
+/// Plays the story from the first SELECT to the forged journal. The gateway that holds is gone at the end.
+pub async fn play(stage: &mut Stage, screen: Screen) -> Result<()> {
+    if let Some(description) = stage.description() {
+        screen.print(&format!("\n{description}"));
+    }
+    let world = &stage.world;
+    screen.step("alice connects with psql; her password is the issuer's token");
     let mut story = Story::begin(world, screen)?;
     story.reading_is_free().await?;
     let approved = story.a_delete_waits_and_is_approved().await?;
@@ -24,29 +30,39 @@ pub async fn play(world: &mut World, screen: Screen) -> Result<()> {
     story.psql.quit()?;
     evidence::audit_shows_everything(world, screen, &numbers)?;
     evidence::the_session_can_be_replayed(world, screen, &session).await?;
-    evidence::a_changed_byte_is_found(world, screen, &session)?;
+    match &stage.stores {
+        Stores::Embedded => evidence::a_changed_byte_is_found(&mut stage.world, screen, &session)?,
+        Stores::Cloud { aws, names } => {
+            let (aws, names) = (aws.clone(), names.clone());
+            cloud::decisions_were_made_elsewhere(world, screen)?;
+            cloud::the_stores_tell_the_same(world, screen, &session)?;
+            cloud::a_gateway_dies(stage, screen).await?;
+            cloud::a_changed_byte_is_found(&stage.world, &aws, &names, screen, &session).await?;
+        }
+    }
     screen.print("\nThe whole story went as it should.");
     Ok(())
 }
 
 /// A statement that waits.
-struct Held {
+pub(super) struct Held {
     typed: Typed,
-    number: String,
-    session: String,
+    pub number: String,
+    pub session: String,
     /// What psql had printed when it began to wait.
     notice: String,
 }
 
-struct Story<'a> {
+/// What alice does in one psql.
+pub(super) struct Story<'a> {
     world: &'a World,
     screen: Screen,
-    psql: Psql,
+    pub psql: Psql,
 }
 
 impl<'a> Story<'a> {
-    fn begin(world: &'a World, screen: Screen) -> Result<Self> {
-        screen.step("alice connects with psql; her password is the issuer's token");
+    /// Connects with psql as alice.
+    pub fn begin(world: &'a World, screen: Screen) -> Result<Self> {
         let mut psql = Psql::start(&world.gateway.psql("alice", TARGET))?;
         psql.run("\\set VERBOSITY verbose", SOON)?;
         Ok(Self { world, screen, psql })
@@ -185,7 +201,7 @@ impl<'a> Story<'a> {
     }
 
     /// Types a statement that must be held, and waits until psql shows its number.
-    async fn hold(&mut self, statement: &str) -> Result<Held> {
+    pub async fn hold(&mut self, statement: &str) -> Result<Held> {
         let typed = self.psql.begin(statement)?;
         let waiting = self.world.waiting().await;
         let Waiting { number, session } =

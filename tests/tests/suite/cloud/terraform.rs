@@ -1,33 +1,24 @@
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{KeySchemaElement, Projection};
 use countersign_tests::cloud::{Cloud, describe_table};
-use std::path::Path;
-use std::process::Output;
-use std::time::Duration;
-use tokio::process::Command;
-
-const APPLY_LIMIT: Duration = Duration::from_secs(300);
 
 #[tokio::test]
 async fn terraform_makes_the_table_and_the_bucket_that_tests_stand_on() {
     let cloud = Cloud::shared().await.unwrap();
-    let outputs = apply(&cloud).await;
-    let output = |name: &str| outputs[name]["value"].as_str().unwrap().to_owned();
+    let made = cloud.apply_terraform().await.unwrap();
     let aws = cloud.aws().await;
 
     let ours = cloud.table().await.unwrap();
-    let theirs = output("table");
     let [ours, theirs] = [
         description(&aws.dynamodb, &ours).await,
-        description(&aws.dynamodb, &theirs).await,
+        description(&aws.dynamodb, &made.table).await,
     ];
     assert_eq!(ours, theirs);
     assert!(ours.contains(&"index open: open HASH, lease RANGE; INCLUDE moment state".to_owned()));
 
     let ours = cloud.bucket(true).await.unwrap();
-    let theirs = output("bucket");
     let mut lock = Vec::new();
-    for bucket in [&ours, &theirs] {
+    for bucket in [&ours, &made.bucket] {
         let versions = aws.s3.get_bucket_versioning().bucket(bucket).send().await.unwrap();
         let locked = aws.s3.get_object_lock_configuration().bucket(bucket).send().await;
         lock.push((
@@ -36,21 +27,7 @@ async fn terraform_makes_the_table_and_the_bucket_that_tests_stand_on() {
         ));
     }
     assert_eq!(lock[0], lock[1]);
-    assert!(output("kms_key").starts_with("arn:aws:kms:"));
-}
-
-/// Applies what `make cloud` applies, under a name of its own.
-async fn apply(cloud: &Cloud) -> serde_json::Value {
-    let directory = tempfile::tempdir().unwrap();
-    let localstack = Path::new(env!("CARGO_MANIFEST_DIR")).join("../localstack");
-    let mut command = Command::new(localstack.join("apply.sh"));
-    command.arg(directory.path()).kill_on_drop(true);
-    command.envs(Cloud::environment(cloud.endpoint()));
-    command.env("TF_VAR_name", format!("made-{}", uuid::Uuid::now_v7().simple()));
-    let applied = tokio::time::timeout(APPLY_LIMIT, command.output()).await;
-    let Output { status, stdout, stderr } = applied.unwrap().unwrap();
-    assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
-    serde_json::from_slice(&stdout).unwrap()
+    assert!(made.kms_key.starts_with("arn:aws:kms:"));
 }
 
 /// What makes a table this one, a line each.
