@@ -15,6 +15,7 @@ use countersign_infra::domain::id::SessionId;
 use countersign_infra::recordings::RecordingStore;
 use countersign_infra::recordings::s3::{S3Options, S3Recordings};
 use futures_util::StreamExt;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
@@ -23,16 +24,16 @@ use tokio::task::JoinSet;
 use tokio_postgres::Client;
 
 const MEMORY_MB_MAX: u64 = 256;
-const SESSIONS: u64 = 4;
-/// Rows that do not compress, 16 MB of them, read so often by each session.
+/// Many: while the store fails, each session writes only a few MB into the spool between two tries.
+const SESSIONS: u64 = 64;
+/// Rows that do not compress, 16 MB of them, read by each session.
 const NOISE: &str = "create table noise (id int, data bytea);
     insert into noise select g, decode(string_agg(md5(random()::text || h), ''), 'hex')
     from generate_series(1, 16384) g, generate_series(1, 64) h group by g;";
-const READS: usize = 16;
-const READ_BYTES: u64 = 16 << 20;
-const SPOOL_MB: u64 = SESSIONS * 16 * 16;
-/// A session may have a quarter of the spool; the store may be down for ten minutes.
-const LIMITS: &str = "spool_bytes_max = 4294967296\nrecord_wait_seconds_max = 600";
+const READ_MB: u64 = 16;
+const SPOOL_MB: u64 = SESSIONS * READ_MB;
+/// More than the gigabyte; the store may be down for ten minutes.
+const LIMITS: &str = "spool_bytes_max = 2147483648\nrecord_wait_seconds_max = 600";
 const LIMIT: Duration = Duration::from_secs(600);
 /// How often the recordings are looked for: each look is a request to the store that is being filled.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -65,7 +66,9 @@ pub async fn measure() -> Result<bool> {
     );
     weather.order(Requests::of(Service::S3).named("PutObject"), Trouble::Fail);
     let begun = Instant::now();
-    let clients = fill(&world).await?;
+    let clients = tokio::time::timeout(LIMIT, fill(&world))
+        .await
+        .context("the spool does not fill")??;
     let filled = begun.elapsed();
     world.gateway.kill9()?;
     drop(clients);
@@ -124,7 +127,8 @@ async fn recover(world: &mut World, store: &S3Recordings) -> Result<Recovery> {
         Ok(begun.elapsed())
     };
     let complete = async {
-        while !are_complete(store).await? {
+        let mut complete = BTreeSet::new();
+        while !are_complete(store, &mut complete).await? {
             ensure!(begun.elapsed() < LIMIT, "the recordings do not come to their store");
             tokio::time::sleep(LOOK_EVERY).await;
         }
@@ -139,13 +143,14 @@ async fn recover(world: &mut World, store: &S3Recordings) -> Result<Recovery> {
     })
 }
 
-/// Whether there are as many manifests as sessions.
-async fn are_complete(store: &S3Recordings) -> Result<bool> {
-    let mut complete = 0;
+/// Whether there are as many manifests as sessions. Asks only for those that were not there before.
+async fn are_complete(store: &S3Recordings, complete: &mut BTreeSet<SessionId>) -> Result<bool> {
     for session in sessions(store).await? {
-        complete += u64::from(store.read_manifest(session).await?.is_some());
+        if !complete.contains(&session) && store.read_manifest(session).await?.is_some() {
+            complete.insert(session);
+        }
     }
-    Ok(complete == SESSIONS)
+    Ok(complete.len() as u64 == SESSIONS)
 }
 
 /// Of today and of yesterday: midnight may pass meanwhile.
@@ -164,15 +169,15 @@ async fn fill(world: &World) -> Result<Vec<Client>> {
     for _ in 0..SESSIONS {
         let client = world.gateway.connect("alice", TARGET).await?;
         filling.spawn(async move {
-            for _ in 0..READS {
+            {
                 let rows = client.query_raw::<_, i32, _>("select data from noise", []).await?;
                 let (mut rows, mut bytes) = (pin!(rows), 0);
                 while let Some(row) = rows.next().await {
                     bytes += row?.try_get::<_, &[u8]>(0)?.len() as u64;
                 }
                 ensure!(
-                    bytes == READ_BYTES,
-                    "{bytes} bytes came through instead of {READ_BYTES}"
+                    bytes == READ_MB << 20,
+                    "{bytes} bytes came through instead of {READ_MB} MB"
                 );
             }
             Ok(client)
