@@ -119,6 +119,8 @@ impl Bill {
 
 /// Whole where it is large, with as much behind the point as says something where it is small.
 fn brief(number: f64) -> String {
+    // The sum of nothing is -0.
+    let number = number + 0.0;
     let text = match number {
         number if number >= 100.0 => format!("{number:.0}"),
         number if number >= 10.0 => format!("{number:.1}"),
@@ -132,6 +134,7 @@ fn brief(number: f64) -> String {
 }
 
 fn dollars(dollars: f64) -> String {
+    let dollars = dollars + 0.0;
     if dollars == 0.0 || dollars >= 0.01 {
         format!("{dollars:.2}")
     } else {

@@ -73,8 +73,8 @@ pub async fn measure() -> Result<bool> {
         &rows,
     );
     println!(
-        "\nLocalStack takes plain 1 MB objects, one after the other, with nothing else going on, at {plain:.0} MB/s: \
-         a session's chunks that do not compress go to S3 no faster than that here."
+        "\nJust before, LocalStack took plain 1 MB objects, one after the other, at {plain:.0} MB/s: a session sends its \
+         chunks one after the other too, so those that do not compress go to S3 here no faster than that."
     );
     Ok(true)
 }

@@ -165,22 +165,16 @@ async fn sessions(store: &S3Recordings) -> Result<Vec<SessionId>> {
 
 /// Sessions that read, all at once; they are still open when this returns.
 async fn fill(world: &World) -> Result<Vec<Client>> {
-    let mut filling = JoinSet::new();
+    let mut connected = Vec::new();
+    // All before the first reads: a machine that is busy with the reading would let later ones time out.
     for _ in 0..SESSIONS {
-        let client = world.gateway.connect("alice", TARGET).await?;
+        connected.push(world.gateway.connect("alice", TARGET).await?);
+    }
+    let mut filling = JoinSet::new();
+    for client in connected {
         filling.spawn(async move {
-            {
-                let rows = client.query_raw::<_, i32, _>("select data from noise", []).await?;
-                let (mut rows, mut bytes) = (pin!(rows), 0);
-                while let Some(row) = rows.next().await {
-                    bytes += row?.try_get::<_, &[u8]>(0)?.len() as u64;
-                }
-                ensure!(
-                    bytes == READ_MB << 20,
-                    "{bytes} bytes came through instead of {READ_MB} MB"
-                );
-            }
-            Ok(client)
+            read(&client).await?;
+            Ok::<_, anyhow::Error>(client)
         });
     }
     let mut clients = Vec::new();
@@ -188,6 +182,19 @@ async fn fill(world: &World) -> Result<Vec<Client>> {
         clients.push(client??);
     }
     Ok(clients)
+}
+
+async fn read(client: &Client) -> Result<()> {
+    let rows = client.query_raw::<_, i32, _>("select data from noise", []).await?;
+    let (mut rows, mut bytes) = (pin!(rows), 0);
+    while let Some(row) = rows.next().await {
+        bytes += row?.try_get::<_, &[u8]>(0)?.len() as u64;
+    }
+    ensure!(
+        bytes == READ_MB << 20,
+        "{bytes} bytes came through instead of {READ_MB} MB"
+    );
+    Ok(())
 }
 
 /// All files under a directory.

@@ -83,8 +83,9 @@ pub async fn measure() -> Result<bool> {
         .plus(&session.times(BUSY_SESSIONS));
     scene.add("computed: an idle gateway-day (96 looks for dead holders)", &idle_day);
     scene.add("computed: the same, /readyz every 10 s", &asked_day);
-    let busy =
-        format!("computed: that with {BUSY_SESSIONS} sessions, {BUSY_HELD} held and {BUSY_ALLOWED} allowed statements");
+    let busy = format!(
+        "computed: that with {BUSY_SESSIONS} sessions, {BUSY_HELD} held and {BUSY_ALLOWED} allowed statements (priced as one every 6 s)"
+    );
     scene.add(&busy, &busy_day);
     scene.print();
     let good = idle.all_requests() == 0.0;
