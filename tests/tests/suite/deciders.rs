@@ -75,7 +75,7 @@ async fn decide(gateways: &[Store; 2], number: u32) -> &'static str {
         let vote = Change::Vote(ballot(person(&format!("dba{decider}"), &["dba"]), choice));
         people.spawn(async move { store.change(&id, vote, made + TimeDelta::seconds(1)).await });
     }
-    if number % 4 == 0 {
+    if number.is_multiple_of(4) {
         let (store, id, deadline) = (second.clone(), approval.id.clone(), approval.deadline);
         people.spawn(async move { store.change(&id, Change::Expire, deadline).await });
     }
@@ -111,7 +111,13 @@ async fn run(store: Store, approval: Approval) -> usize {
                 let finish = Change::Finish { epoch: EPOCH, outcome };
                 store.change(&approval.id, finish, Utc::now()).await.unwrap();
             }
-            _ => return ran,
+            State::Denied { .. }
+            | State::Expired { .. }
+            | State::Withdrawn { .. }
+            | State::Abandoned { .. }
+            | State::Revoked { .. }
+            | State::Done { .. }
+            | State::Unknown { .. } => return ran,
         }
     }
 }
@@ -141,7 +147,13 @@ fn check_end(last: &Approval, votes: usize, ran: usize) -> &'static str {
             assert!(votes < QUORUM as usize, "{last:?}");
             "expired"
         }
-        other => panic!("it ended as {other:?}"),
+        other @ (State::Pending
+        | State::Approved { .. }
+        | State::Withdrawn { .. }
+        | State::Abandoned { .. }
+        | State::Revoked { .. }
+        | State::Executing { .. }
+        | State::Unknown { .. }) => panic!("it ended as {other:?}"),
     }
 }
 
@@ -155,7 +167,7 @@ fn is_vote_that_counts(change: &Result<Approval, ChangeError>) -> bool {
 
 /// In every third approval one of the eight denies, another one each time.
 fn choice_of(number: u32, decider: u32) -> Choice {
-    if number % 3 == 0 && decider == number / 3 % DECIDERS {
+    if number.is_multiple_of(3) && decider == number / 3 % DECIDERS {
         Choice::Deny
     } else {
         Choice::Approve
