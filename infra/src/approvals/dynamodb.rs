@@ -89,7 +89,8 @@ impl ApprovalStore for DynamoStore {
         let found = self.partition("the feed", &feed(gateway), &Span::all(ROWS_MAX)).await?;
         let taken = found.iter().map(|item| async {
             let version = item.get("version").cloned().unwrap_or_else(|| number(0));
-            self.delete(text_of(item, "pk"), text_of(item, "sk"), &version).await
+            self.delete(text_of(item, "pk"), text_of(item, "sk"), "version", &version)
+                .await
         });
         try_join_all(taken).await?;
         // A hint that cannot be read is none.

@@ -6,6 +6,9 @@
 //! | `FEED#<gateway>` | `<approval>` | a hint that the approval changed |
 //! | `SESSION#<session>` | `<seq>` | one event of the journal |
 //! | `WHO#<hash of a word>` | `<hash of a person's key>` | a person who bore that name, address or subject |
+//! | `GRANTS#<session>` | `<grant>` | a grant of the session |
+//! | `GRANT#<grant>` | `SESSION` | which session the grant is of |
+//! | `CHAT#<platform>#<hash of team and user>` | `LINK` | whose chat account it is |
 //! | `DAYS#A`, `DAYS#E` | `yyyy-mm-dd` | a day that has approvals, events |
 //!
 //! Whatever decides is read from the table itself, strongly consistent, and written under a condition. The indexes

@@ -8,6 +8,7 @@ use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{
     AttributeValue, CancellationReason, Put as SdkPut, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
 };
+use std::collections::HashMap;
 use tokio::time::Instant;
 
 /// Items in one transaction.
@@ -15,12 +16,14 @@ use tokio::time::Instant;
 pub(crate) const ITEMS_MAX: usize = 100;
 
 /// Under which condition an item is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
     /// There is none of its key.
     New,
     /// The one of its key has the version before.
     Next { version: u64 },
+    /// The one of its key has this record.
+    Instead { record: String },
     /// Always: a hint.
     Hint,
 }
@@ -80,7 +83,7 @@ impl DynamoStore {
     }
 
     async fn write_one(&self, what: &str, put: &Put) -> Result<(), Unwritten> {
-        let condition = Condition::of(put.change);
+        let condition = Condition::of(&put.change);
         let mut time = Time::default();
         let is_answer = |error: &PutItemError| error.is_conditional_check_failed_exception();
         let sent = self.call(what, &mut time, is_answer, || {
@@ -90,6 +93,7 @@ impl DynamoStore {
                 .table_name(&self.0.table)
                 .set_item(Some(put.item.clone()))
                 .set_condition_expression(condition.expression.map(str::to_owned))
+                .set_expression_attribute_names(condition.names.clone())
                 .set_expression_attribute_values(condition.values.clone())
                 .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
                 .send()
@@ -167,11 +171,12 @@ impl DynamoStore {
 
 impl DynamoStore {
     fn transaction_item(&self, put: &Put) -> Result<TransactWriteItem, Trouble> {
-        let condition = Condition::of(put.change);
+        let condition = Condition::of(&put.change);
         let put = SdkPut::builder()
             .table_name(&self.0.table)
             .set_item(Some(put.item.clone()))
             .set_condition_expression(condition.expression.map(str::to_owned))
+            .set_expression_attribute_names(condition.names)
             .set_expression_attribute_values(condition.values)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .build()
@@ -199,25 +204,35 @@ fn is_passing(reason: &CancellationReason) -> bool {
 }
 
 struct Condition {
+    /// For attributes whose names are words of DynamoDB's own.
+    names: Option<HashMap<String, String>>,
     expression: Option<&'static str>,
     values: Option<Item>,
 }
 
 impl Condition {
-    fn of(change: Change) -> Self {
+    fn of(change: &Change) -> Self {
         match change {
             Change::New => Self {
+                names: None,
                 expression: Some("attribute_not_exists(pk)"),
                 values: None,
             },
             Change::Next { version } => {
                 let before = AttributeValue::N(version.saturating_sub(1).to_string());
                 Self {
+                    names: None,
                     expression: Some("version = :before"),
                     values: Some(Item::from([(":before".to_owned(), before)])),
                 }
             }
+            Change::Instead { record } => Self {
+                names: Some(HashMap::from([("#record".to_owned(), "record".to_owned())])),
+                expression: Some("#record = :former"),
+                values: Some(Item::from([(":former".to_owned(), super::text(record))])),
+            },
             Change::Hint => Self {
+                names: None,
                 expression: None,
                 values: None,
             },
@@ -226,24 +241,25 @@ impl Condition {
 }
 
 impl DynamoStore {
-    /// Deletes an item if it still has this version.
-    pub(crate) async fn delete(&self, pk: &str, sk: &str, version: &AttributeValue) -> Result<(), Trouble> {
+    /// Deletes an item if an attribute of it is still what was seen.
+    pub(crate) async fn delete(&self, pk: &str, sk: &str, name: &str, seen: &AttributeValue) -> Result<(), Trouble> {
         use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
         let is_answer = |error: &DeleteItemError| error.is_conditional_check_failed_exception();
         let mut time = Time::default();
-        let sent = self.call("a hint", &mut time, is_answer, || {
+        let sent = self.call("a deletion", &mut time, is_answer, || {
             self.0
                 .client
                 .delete_item()
                 .table_name(&self.0.table)
                 .key("pk", super::text(pk))
                 .key("sk", super::text(sk))
-                .condition_expression("version = :seen")
-                .expression_attribute_values(":seen", version.clone())
+                .condition_expression("#name = :seen")
+                .expression_attribute_names("#name", name)
+                .expression_attribute_values(":seen", seen.clone())
                 .send()
         });
         match sent.await {
-            // A newer hint is there, or none.
+            // Something newer is there, or nothing.
             Ok(_) | Err(Failed::Answered { .. }) => Ok(()),
             Err(Failed::Trouble(trouble)) => Err(trouble),
         }

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
+pub mod dynamodb;
 pub mod embedded;
 #[cfg(any(test, feature = "contract"))]
 pub mod flaky;

@@ -2,7 +2,9 @@
 
 use countersign_infra::approvals::contract;
 use countersign_infra::approvals::flaky::{FlakyApprovals, Schedule};
+use countersign_infra::chat_links::{self, flaky::FlakyChatLinks};
 use countersign_infra::dynamodb::{DynamoStore, OpenError};
+use countersign_infra::grants::{self, flaky::FlakyGrants};
 use countersign_infra::journal;
 use countersign_infra::journal::flaky::FlakyJournal;
 use countersign_tests::cloud::Cloud;
@@ -42,6 +44,20 @@ async fn the_journal_in_dynamodb_keeps_the_contract_on_a_bad_line() {
 async fn questions_are_answered_as_by_every_other_journal() {
     // Fewer sessions and mixtures than the embedded store is asked: each page is many requests.
     journal::contract::compare(Arc::new(store().await), 4711, 8, 20).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn grants_in_dynamodb_keep_the_contract_also_on_a_bad_line() {
+    grants::contract::holds(Arc::new(store().await)).await;
+    let flaky = FlakyGrants::new(store().await, Schedule::new(1));
+    grants::contract::holds(Arc::new(flaky)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn chat_links_in_dynamodb_keep_the_contract_also_on_a_bad_line() {
+    chat_links::contract::holds(Arc::new(store().await)).await;
+    let flaky = FlakyChatLinks::new(store().await, Schedule::new(1));
+    chat_links::contract::holds(Arc::new(flaky)).await;
 }
 
 #[tokio::test]
