@@ -15,7 +15,7 @@ help:
 	@echo "make cloud         brings up LocalStack with the stores that Terraform makes; prints how to use it"
 	@echo "make cloud-down    ends it"
 	@echo "make terraform-test  checks the Terraform modules, without any cloud"
-	@echo "make figures       measures the memory figures of the README"
+	@echo "make figures       measures the figures of the README (FIGURES=\"decision requests\" only some; RELEASE=1 optimized)"
 	@echo "make fuzz          feeds malformed bytes to the protocol for a minute"
 
 # With STORE=aws it starts a LocalStack for itself, which ends with it.
@@ -41,9 +41,10 @@ cloud-install: packages-test
 terraform-test:
 	@terraform/test.sh
 
-figures: packages-demo
-	$(CARGO) build --workspace
-	$(TARGET)/debug/figures
+# Without FIGURES all: memory, decision, requests, recording, recovery. About fifteen minutes.
+figures: packages-demo cloud-install
+	$(CARGO) build --workspace $(if $(RELEASE),--release,)
+	$(TARGET)/$(if $(RELEASE),release,debug)/figures $(FIGURES)
 
 # Feeds mutated bytes to everything that reads what strangers send; SECONDS_MAX and SEED choose.
 fuzz: packages-demo

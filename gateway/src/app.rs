@@ -275,7 +275,12 @@ async fn journal_the_dead(app: &App, approval: &Approval) {
     }
 }
 
-fn console_parts(app: &App, stores: Stores, recording_keys: Keyring, listens: std::net::SocketAddr) -> ConsoleParts {
+fn console_parts(
+    app: &Arc<App>,
+    stores: Stores,
+    recording_keys: Keyring,
+    listens: std::net::SocketAddr,
+) -> ConsoleParts {
     let host = app
         .config
         .http
@@ -301,6 +306,18 @@ fn console_parts(app: &App, stores: Stores, recording_keys: Keyring, listens: st
         sessions: app.sessions.clone(),
         targets: targets.collect(),
         limits: ApiLimits::default(),
+        clock: app.gate.holds().clock().clone(),
+        unsent: {
+            let app = app.clone();
+            let wait_max = Duration::from_secs(app.config.limits.record_wait_seconds_max);
+            // From then on no session is opened.
+            Arc::new(move || {
+                app.spool
+                    .failing()
+                    .map(|(since, _)| since)
+                    .filter(|since| *since >= wait_max)
+            })
+        },
         dead: {
             let holds = app.gate.holds().clone();
             Arc::new(move || holds.saw_dead())

@@ -7,11 +7,13 @@
 
 pub mod approvals;
 pub mod aws;
+pub mod chat_links;
 #[cfg(any(test, feature = "contract"))]
 pub mod crash;
 pub mod domain;
 pub mod dynamodb;
 pub mod embedded;
+pub mod grants;
 pub mod identity;
 pub mod journal;
 pub mod operations;

@@ -1,4 +1,4 @@
-//! What needs more than one crate: the harness of the end-to-end tests, and the demo.
+//! What needs more than one crate: the harness of the end-to-end tests, the demo and the figures.
 #![cfg_attr(
     test,
     allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")
@@ -8,6 +8,7 @@ pub mod certificates;
 pub mod cloud;
 pub mod connect;
 pub mod demo;
+pub mod figures;
 pub mod harness;
 pub mod issuer;
 pub mod mutate;

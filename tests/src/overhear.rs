@@ -5,6 +5,7 @@ use crate::postgres::{HOST, Postgres};
 use anyhow::{Context, Result, bail};
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
@@ -15,8 +16,16 @@ const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 /// Everything that went towards the server, over all connections. Ends when it is dropped.
 pub struct Overhear {
     port: u16,
-    heard: Arc<Mutex<Vec<Vec<u8>>>>,
+    heard: Arc<Mutex<Vec<Passed>>>,
     _stop: DropGuard,
+}
+
+/// What went over one connection.
+#[derive(Default)]
+struct Passed {
+    bytes: Vec<u8>,
+    /// How many bytes there were when, each time that some came.
+    arrivals: Vec<(usize, Instant)>,
 }
 
 /// A message as it went to the server.
@@ -61,7 +70,18 @@ impl Overhear {
         let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         heard
             .iter()
-            .any(|bytes| bytes.windows(text.len()).any(|window| window == text.as_bytes()))
+            .any(|passed| passed.bytes.windows(text.len()).any(|window| window == text.as_bytes()))
+    }
+
+    /// When the last byte of a text's first appearance came here on its way to the server.
+    pub fn heard_at(&self, text: &str) -> Option<Instant> {
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.iter().find_map(|passed| {
+            let mut places = passed.bytes.windows(text.len());
+            let end = places.position(|window| window == text.as_bytes())? + text.len();
+            let arrival = passed.arrivals.iter().find(|(bytes, _)| *bytes >= end)?;
+            Some(arrival.1)
+        })
     }
 
     /// The messages of the newest connection that opened a session.
@@ -70,7 +90,7 @@ impl Overhear {
         heard
             .iter()
             .rev()
-            .map(|bytes| messages(bytes))
+            .map(|passed| messages(&passed.bytes))
             .find(|messages| !messages.is_empty())
             .unwrap_or_default()
     }
@@ -97,7 +117,7 @@ fn after_length(bytes: &[u8], at: usize) -> Option<&[u8]> {
     bytes.get(at + u32::from_be_bytes(length) as usize..)
 }
 
-async fn pass(client: TcpStream, server_port: u16, mut tls: Tls, all: Arc<Mutex<Vec<Vec<u8>>>>) -> Result<()> {
+async fn pass(client: TcpStream, server_port: u16, mut tls: Tls, all: Arc<Mutex<Vec<Passed>>>) -> Result<()> {
     let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, server_port)).await?;
     server.write_all(&SSL_REQUEST).await?;
     if server.read_u8().await? != b'S' {
@@ -107,7 +127,7 @@ async fn pass(client: TcpStream, server_port: u16, mut tls: Tls, all: Arc<Mutex<
     let server = connect.connect(server).await.context("no TLS with the server")?;
     let number = {
         let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
-        all.push(Vec::new());
+        all.push(Passed::default());
         all.len() - 1
     };
     let (mut from_client, mut to_client) = client.into_split();
@@ -117,7 +137,8 @@ async fn pass(client: TcpStream, server_port: u16, mut tls: Tls, all: Arc<Mutex<
         while let Ok(count @ 1..) = from_client.read(&mut bytes).await {
             let bytes = bytes.get(..count).unwrap_or_default();
             if let Some(heard) = all.lock().unwrap_or_else(PoisonError::into_inner).get_mut(number) {
-                heard.extend_from_slice(bytes);
+                heard.bytes.extend_from_slice(bytes);
+                heard.arrivals.push((heard.bytes.len(), Instant::now()));
             }
             if to_server.write_all(bytes).await.is_err() || to_server.flush().await.is_err() {
                 break;

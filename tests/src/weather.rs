@@ -4,6 +4,7 @@
 mod answer;
 mod request;
 mod trouble;
+mod weigh;
 
 use crate::cloud::Cloud;
 use crate::harness::no_roots;
@@ -13,12 +14,14 @@ use axum::body::Body;
 use countersign_infra::aws::Aws;
 use hyper::Response;
 use hyper::body::Incoming;
+use hyper::http::request::Parts;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -28,6 +31,7 @@ use answer::Answer;
 pub use request::{Seen, Service};
 use trouble::Rule;
 pub use trouble::{Requests, Trouble};
+pub use weigh::Units;
 
 const REQUEST_BYTES_MAX: usize = 16 << 20;
 /// Shorter than LocalStack keeps an idle connection, so that none is used which it is just closing.
@@ -47,17 +51,20 @@ struct Sky {
     client: reqwest::Client,
     rules: Mutex<Vec<Arc<Rule>>>,
     tallies: Mutex<BTreeMap<(Service, String), Tally>>,
+    weighs: AtomicBool,
     /// None while all connections are cut.
     listening: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// What was asked of one operation. Lost, refused and failed requests count as soon as they were read; the answer's
 /// bytes are those of forwarded requests.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Tally {
     pub requests: u64,
     pub request_bytes: u64,
     pub answer_bytes: u64,
+    /// What DynamoDB charges for the answered requests, from `Weather::weigh` on.
+    pub units: Units,
 }
 
 /// A trouble that was ordered.
@@ -88,6 +95,7 @@ impl Weather {
             client,
             rules: Mutex::default(),
             tallies: Mutex::default(),
+            weighs: AtomicBool::new(false),
             listening: Mutex::default(),
         });
         open(&sky).await?;
@@ -153,6 +161,11 @@ impl Weather {
         let tallies = lock(&self.sky.tallies);
         let of_service = tallies.iter().filter(|((of, _), _)| *of == service);
         of_service.map(|(_, tally)| tally.requests).sum()
+    }
+
+    /// From now on counts the request units of DynamoDB too.
+    pub fn weigh(&self) {
+        self.sky.weighs.store(true, Ordering::Relaxed);
     }
 
     /// Counts from zero again.
@@ -226,12 +239,10 @@ impl Sky {
                 Trouble::After(_) | Trouble::LoseAnswer | Trouble::ShiftDate(_) => {}
             }
         }
-        let mut answer = match Answer::fetch(&self.client, &self.upstream, &head, &seen).await {
+        let mut answer = match self.fetch(&head, &seen).await {
             Ok(answer) => answer,
             Err(error) => return Some(answer::proxy_failure(&format!("{error:#}"))),
         };
-        let bytes = answer.body.len() as u64;
-        self.tally(&seen, |tally| tally.answer_bytes += bytes);
         for trouble in &troubles {
             match trouble {
                 Trouble::After(hook) => hook(seen.clone()).await,
@@ -246,6 +257,27 @@ impl Sky {
             }
         }
         Some(answer.into_response())
+    }
+
+    async fn fetch(&self, head: &Parts, seen: &Seen) -> Result<Answer> {
+        let weighs = seen.service == Service::DynamoDb && self.weighs.load(Ordering::Relaxed);
+        let mut sent = seen.clone();
+        if weighs {
+            sent.body = weigh::asking(&seen.body);
+        }
+        let answer = Answer::fetch(&self.client, &self.upstream, head, &sent).await?;
+        let units = if weighs {
+            weigh::units(seen, &answer.body)
+        } else {
+            Units::default()
+        };
+        let bytes = answer.body.len() as u64;
+        self.tally(seen, |tally| {
+            tally.answer_bytes += bytes;
+            tally.units.read += units.read;
+            tally.units.write += units.write;
+        });
+        Ok(answer)
     }
 }
 

@@ -90,6 +90,14 @@ async fn check(console: &Console) -> Ready {
         outcome("journal", console.reader.probe()),
         outcome("recordings", console.recordings.probe()),
     );
+    let recordings = match (console.unsent)() {
+        // No session is opened until something has been sent again, whatever the store says to a probe.
+        Some(since) if recordings.ok => failed(
+            "recordings",
+            format!("nothing could be sent for {} s; it is tried again", since.as_secs()),
+        ),
+        Some(_) | None => recordings,
+    };
     let policy = match console.policy.last_error() {
         None => passed("policy"),
         Some(error) => {

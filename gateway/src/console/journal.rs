@@ -25,7 +25,7 @@ const DECISION_MAX: Duration = Duration::from_secs(9);
 
 /// What the writer is asked to write.
 enum Entry {
-    Note(Note),
+    Note(Box<Note>),
     Decision(Box<Decision>),
 }
 
@@ -72,7 +72,7 @@ impl ApiJournal {
         let (written, answer) = oneshot::channel();
         let person = person.clone();
         let gone = || NotNoted("its writer has stopped".to_owned());
-        let note = Entry::Note(Note { person, what, written });
+        let note = Entry::Note(Box::new(Note { person, what, written }));
         self.entries.send(note).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?.map_err(NotNoted)
     }
@@ -118,7 +118,7 @@ async fn write(
         let mut notes = Vec::new();
         for entry in entries.drain(..) {
             match entry {
-                Entry::Note(note) => notes.push(note),
+                Entry::Note(note) => notes.push(*note),
                 Entry::Decision(decision) => {
                     writer.note(std::mem::take(&mut notes)).await;
                     writer.decide(approvals.as_ref(), *decision).await;

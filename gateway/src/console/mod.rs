@@ -115,9 +115,15 @@ pub struct ConsoleParts {
     pub sessions: SessionRegistry,
     pub targets: Vec<TargetEntry>,
     pub limits: ApiLimits,
+    pub clock: Arc<StoreClock>,
+    /// Says since when, and why, nothing could be sent to the recording store; none while all is well.
+    pub unsent: Unsent,
     /// Told when an approval is seen whose holder has let its lease end.
     pub dead: DeadHolders,
 }
+
+/// Asks whoever sends recordings to their store.
+pub type Unsent = Arc<dyn Fn() -> Option<Duration> + Send + Sync>;
 
 /// Tells whoever looks for dead holders that there is one.
 pub type DeadHolders = Arc<dyn Fn() + Send + Sync>;
@@ -139,7 +145,8 @@ pub struct Console {
     limits: ApiLimits,
     requests: tokio::sync::Semaphore,
     readiness: health::Readiness,
-    clock: StoreClock,
+    clock: Arc<StoreClock>,
+    unsent: Unsent,
     dead: DeadHolders,
     tasks: TaskTracker,
 }
@@ -155,7 +162,8 @@ impl Console {
         );
         Arc::new(Self {
             gateway: parts.gateway,
-            clock: StoreClock::new(parts.approvals.clone()),
+            clock: parts.clock,
+            unsent: parts.unsent,
             dead: parts.dead,
             approvals: parts.approvals,
             recordings: parts.recordings,

@@ -8,20 +8,24 @@ use countersign_infra::journal::JournalQuery;
 use countersign_infra::recordings::chain::Anchor;
 use countersign_infra::recordings::disk::DiskRecordings;
 use countersign_infra::recordings::flaky::{Flaky, Mood};
+use countersign_infra::recordings::key::Keyring;
 use std::collections::BTreeSet;
 
 /// The stores of a gateway, and the place of its runs.
 struct House {
     dir: tempfile::TempDir,
     key: Arc<SigningKey>,
+    keys: Keyring,
     recordings: Arc<Flaky<DiskRecordings>>,
     journal: EmbeddedStore,
 }
 
 fn house() -> House {
     let dir = tempfile::tempdir().unwrap();
+    let key = Arc::new(SigningKey::generate().unwrap());
     House {
-        key: Arc::new(SigningKey::generate().unwrap()),
+        keys: key.public().clone().into(),
+        key,
         recordings: Arc::new(Flaky::new(DiskRecordings::under(dir.path()))),
         journal: EmbeddedStore::open(dir.path().join("countersign.db")).unwrap(),
         dir,
@@ -30,10 +34,14 @@ fn house() -> House {
 
 impl House {
     async fn begin(&self) -> (Digests, SessionRegistry) {
+        self.begin_as("g1", self.key.clone()).await
+    }
+
+    async fn begin_as(&self, gateway: &str, key: Arc<SigningKey>) -> (Digests, SessionRegistry) {
         let sessions = SessionRegistry::default();
         let means = Means {
-            gateway: "g1".to_owned(),
-            key: self.key.clone(),
+            gateway: gateway.to_owned(),
+            key,
             recordings: self.recordings.clone(),
             journal: Arc::new(self.journal.clone()),
             directory: self.dir.path().join("runs"),
@@ -48,17 +56,19 @@ impl House {
         for day in [today - TimeDelta::days(1), today, today + TimeDelta::days(1)] {
             for name in self.recordings.digests(day).await.unwrap() {
                 let bytes = self.recordings.read_digest(day, &name).await.unwrap();
-                let digest = RunDigest::read(&bytes, self.key.public()).unwrap();
+                let digest = RunDigest::read(&bytes, &self.keys).unwrap();
                 assert_eq!(digest.place(), (day, name.parse().unwrap()));
                 found.push((digest, Digest::of(&bytes)));
             }
         }
         found.sort_by_key(|(digest, _)| (digest.run, digest.number));
-        let signed = |event: &Event| match &event.what {
-            Happening::DigestSigned { sha256, .. } => Some(*sha256),
-            _ => None,
+        let signed = |event: &Event| {
+            let Happening::DigestSigned { sha256, .. } = event.what else {
+                panic!("{event:?}");
+            };
+            sha256
         };
-        let journaled: BTreeSet<_> = self.journaled().await.iter().filter_map(signed).collect();
+        let journaled: BTreeSet<_> = self.journaled().await.iter().map(signed).collect();
         assert_eq!(journaled, found.iter().map(|(_, sha256)| *sha256).collect());
         found.into_iter().map(|(digest, _)| digest).collect()
     }
@@ -262,6 +272,23 @@ async fn a_digest_that_was_on_its_way_when_the_gateway_was_killed_arrives_once()
     let found = house.digests().await;
     assert_eq!(found.len(), 1);
     assert!(found[0].ends && !found[0].interrupted);
+}
+
+#[tokio::test]
+async fn a_gateway_that_shares_the_directory_signs_for_one_that_is_gone() {
+    let mut house = house();
+    let (digests, sessions) = house.begin().await;
+    let header = header(|id| sessions.number(id));
+    house.journal(&header, &[anchor(2)], true).await;
+    drop(digests);
+    let other = Arc::new(SigningKey::generate().unwrap());
+    house.keys.add(other.public().clone());
+    let (neighbour, _) = house.begin_as("g2", other.clone()).await;
+    neighbour.settle_the_dead().await.unwrap();
+    let found = house.digests().await;
+    assert_eq!((found.len(), said(&found[0])), (1, vec![(0, 2, true)]));
+    assert_eq!((found[0].gateway.as_str(), found[0].key()), ("g1", other.key_id()));
+    assert!(found[0].interrupted && found[0].ends);
 }
 
 #[tokio::test]

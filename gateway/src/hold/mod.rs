@@ -48,7 +48,7 @@ pub struct Holds {
     /// Wakes the feed's reader when a hold comes.
     opened: Notify,
     newest: Mutex<Instant>,
-    clock: StoreClock,
+    clock: Arc<StoreClock>,
     /// Wakes the search for dead holders when a hold comes, and when somebody saw one.
     opened_too: Notify,
     signs: Notify,
@@ -64,6 +64,8 @@ pub struct Hold {
     /// When to renew the lease.
     renew: Instant,
     changed: Arc<Notify>,
+    /// Since when the store has not answered. Kept here: the wait is dropped and taken up again while it lasts.
+    failing: Option<Instant>,
 }
 
 impl Holds {
@@ -75,7 +77,7 @@ impl Holds {
         let mut epoch = [0; 8];
         aws_lc_rs::rand::fill(&mut epoch)?;
         Ok(Arc::new(Self {
-            clock: StoreClock::new(store.clone()),
+            clock: Arc::new(StoreClock::new(store.clone())),
             store,
             gateway,
             public_url: public_url.as_str().trim_end_matches('/').to_owned(),
@@ -88,6 +90,11 @@ impl Holds {
             signs: Notify::new(),
             look_fast: Mutex::new(Instant::now()),
         }))
+    }
+
+    /// The clock by which this gateway holds and decides.
+    pub fn clock(&self) -> &Arc<StoreClock> {
+        &self.clock
     }
 
     /// Where an approval can be decided.
@@ -122,6 +129,7 @@ impl Holds {
             deadline: opened + wait,
             renew: opened + RENEW_EVERY,
             changed,
+            failing: None,
         })
     }
 
@@ -285,14 +293,13 @@ impl Hold {
     /// Waits until people have decided, the deadline passed, or the store cannot be asked any more. `Ok` means
     /// approved. Cancel safe: a dropped call has changed nothing but the record's lease, or has let it expire.
     pub async fn decided(&mut self) -> Result<(), Refusal> {
-        let mut failing: Option<Instant> = None;
         loop {
             match self.look().await {
                 Ok(true) => return Ok(()),
-                Ok(false) => failing = None,
+                Ok(false) => self.failing = None,
                 Err(Look::Refused(refusal)) => return Err(*refusal),
                 Err(Look::Unavailable(error)) => {
-                    let since = *failing.get_or_insert_with(Instant::now);
+                    let since = *self.failing.get_or_insert_with(Instant::now);
                     if since.elapsed() > STORE_WAIT_MAX {
                         return Err(Refusal::unready("the approval store", &error).approval(&self.record.id));
                     }

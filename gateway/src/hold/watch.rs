@@ -11,7 +11,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 const FEED_EVERY: Duration = Duration::from_millis(200);
-const FEED_EVERY_LATER: Duration = Duration::from_secs(1);
+/// Short enough that a decision's statement leaves within a second even then, the requests after the look included.
+const FEED_EVERY_LATER: Duration = Duration::from_millis(500);
 /// How long after the newest hold the feed is asked at the faster pace.
 const FEED_FAST_FOR: Duration = Duration::from_secs(30);
 /// How often dead holders are looked for while something is held here.

@@ -1,10 +1,12 @@
 //! Example people and records, for tests: alice, an engineer, asks; bob, a DBA, decides.
 
 use super::Timestamp;
-use super::access_request::{Client, Place, Protocol};
+use super::access_request::{AccessRequest, Client, Operation, Part, Place, Protocol};
 use super::approval::{Approval, Ballot, Choice, Clause, HeldOperation, Lease, NewApproval, Terms, Via};
+use super::chat_link::{ChatAccount, ChatPlatform};
 use super::effect::{EffectKind, Effects};
-use super::id::{ApprovalId, Digest, RunId, SessionId};
+use super::grant::Grant;
+use super::id::{ApprovalId, Digest, GrantId, RunId, SessionId};
 use super::identity::{Person, PersonKey, PersonKind};
 use super::session::{SessionHeader, SessionNumber};
 use chrono::{DateTime, TimeDelta};
@@ -159,5 +161,55 @@ pub fn header(id: SessionId, person: Person) -> SessionHeader {
         database: "shop".to_owned(),
         role: "app".to_owned(),
         opened: start(),
+    }
+}
+
+/// What alice asks for.
+pub fn request() -> AccessRequest {
+    let held = operation();
+    AccessRequest {
+        session: session(1),
+        person: alice(),
+        client: client(),
+        place: place(),
+        operation: Operation {
+            protocol: held.protocol,
+            parts: vec![Part {
+                tag: "query".to_owned(),
+                bytes: held.display.clone().into(),
+            }],
+            display: held.display.clone(),
+            text: held.display,
+            effects: held.effects,
+            has_where: held.has_where,
+            unseen_data: held.unseen_data,
+        },
+        in_transaction: false,
+    }
+}
+
+/// [`terms`] of one DBA, who may grant what is alike for a quarter of an hour.
+pub fn granting_terms() -> Terms {
+    Terms {
+        grant_seconds: Some(900),
+        ..terms(1)
+    }
+}
+
+/// What bob granted alice at [`start`].
+pub fn grant() -> Grant {
+    let id = GrantId(Uuid::from_u128(5));
+    let approval = ApprovalId::from_random([1, 2, 3, 4, 5]);
+    match Grant::give(id, approval, &request(), &granting_terms(), start()) {
+        Ok(grant) => grant,
+        Err(error) => panic!("the example is not granted: {error}"),
+    }
+}
+
+pub fn chat_account(number: u64) -> ChatAccount {
+    ChatAccount {
+        platform: ChatPlatform::Slack,
+        team: "T0001".to_owned(),
+        user: format!("U{number:04}"),
     }
 }

@@ -3,10 +3,12 @@
 pub mod access_request;
 pub mod approval;
 pub mod audit;
+pub mod chat_link;
 pub mod display;
 pub mod effect;
 #[cfg(any(test, feature = "contract"))]
 pub mod example;
+pub mod grant;
 pub mod id;
 pub mod identity;
 pub mod secret;

@@ -155,7 +155,9 @@ where
                 _ => Ended::NotKnown(words),
             }
         }
-        // SdkError may get further kinds; what is not known may have been done.
-        _ => Ended::NotKnown(words),
+        // Also of further kinds, which the SDK may get: what is not known may have been done.
+        SdkError::TimeoutError(_) | SdkError::DispatchFailure(_) | SdkError::ResponseError(_) | _ => {
+            Ended::NotKnown(words)
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::OpenError;
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::error::{DisplayErrorContext, SdkError};
+use aws_sdk_dynamodb::error::DisplayErrorContext;
 use aws_sdk_dynamodb::types::{KeySchemaElement, KeyType, TableDescription};
 use std::time::Duration;
 
@@ -70,11 +70,13 @@ pub(super) async fn check(client: &Client, table: &str) -> Result<(), OpenError>
     let answer = tokio::time::timeout(LOOK_MAX, asked)
         .await
         .map_err(|_| unavailable(format!("no answer within {} s", LOOK_MAX.as_secs())))?;
-    let described = answer.map_err(|error| match &error {
-        SdkError::ServiceError(answer) if answer.err().is_resource_not_found_exception() => {
+    let described = answer.map_err(|error| {
+        let answered = error.as_service_error();
+        if answered.is_some_and(|answer| answer.is_resource_not_found_exception()) {
             OpenError::Missing(table.to_owned())
+        } else {
+            unavailable(DisplayErrorContext(&error).to_string())
         }
-        other => unavailable(DisplayErrorContext(other).to_string()),
     })?;
     let description = described.table.unwrap_or_else(|| TableDescription::builder().build());
     differs(&description).map_or(Ok(()), |why| {

@@ -99,9 +99,10 @@ impl DynamoStore {
             Err(Failed::Trouble(trouble)) => return Err(trouble.into()),
             Err(Failed::Answered { error, unsure }) => (error, unsure),
         };
-        let current = match error {
-            PutItemError::ConditionalCheckFailedException(failed) => failed.item,
-            _ => None,
+        let current = if let PutItemError::ConditionalCheckFailedException(failed) = error {
+            failed.item
+        } else {
+            None
         };
         if unsure && current.as_ref() == Some(&put.item) {
             return Ok(());
@@ -132,9 +133,10 @@ impl DynamoStore {
                 Err(Failed::Trouble(trouble)) => return Err(trouble.into()),
                 Err(Failed::Answered { error, unsure }) => (error, unsure || unsure_before),
             };
-            let reasons = match &error {
-                TransactWriteItemsError::TransactionCanceledException(canceled) => canceled.cancellation_reasons(),
-                _ => &[],
+            let reasons = if let TransactWriteItemsError::TransactionCanceledException(canceled) = &error {
+                canceled.cancellation_reasons()
+            } else {
+                &[]
             };
             let clashes = clashes(reasons);
             if !clashes.is_empty() {

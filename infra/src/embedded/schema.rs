@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// The steps from an empty file to the newest schema. A step that was released is never changed: add another.
-const STEPS: [&str; 3] = [APPROVALS, JOURNAL, PEOPLE];
+const STEPS: [&str; 4] = [APPROVALS, JOURNAL, PEOPLE, GRANTS_AND_LINKS];
 
 const APPROVALS: &str = "
 CREATE TABLE approvals (
@@ -104,6 +104,24 @@ CREATE TRIGGER people_keep_rows BEFORE DELETE ON people
 BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
 CREATE TRIGGER people_keep_words BEFORE UPDATE ON people
 BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
+";
+
+// `record` is the truth; the other columns are what conditions read.
+const GRANTS_AND_LINKS: &str = "
+CREATE TABLE grants (
+    id TEXT PRIMARY KEY,
+    session TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    record TEXT NOT NULL
+) STRICT;
+CREATE INDEX grants_session ON grants (session, id);
+CREATE TABLE chat_links (
+    platform TEXT NOT NULL,
+    team TEXT NOT NULL,
+    user TEXT NOT NULL,
+    record TEXT NOT NULL,
+    PRIMARY KEY (platform, team, user)
+) STRICT;
 ";
 
 /// How long SQLite itself waits for another process's lock. Below a call's deadline, so that the reason is told.
@@ -312,9 +330,10 @@ mod tests {
             .unwrap();
         for event in events {
             let lower = |text: Option<&String>| text.map(|text| text.to_lowercase());
-            let email = match &event.what {
-                Happening::SessionOpened { header } => header.person.email.as_ref(),
-                _ => None,
+            let email = if let Happening::SessionOpened { header } = &event.what {
+                header.person.email.as_ref()
+            } else {
+                None
             };
             let row = rusqlite::params![
                 event.session.to_string(),
@@ -380,7 +399,7 @@ mod tests {
         drop(open_with(&path, &newer).unwrap());
         check_refused(
             &path,
-            "was written by a newer version (its schema is 4, this program knows 3)",
+            "was written by a newer version (its schema is 5, this program knows 4)",
         );
     }
 

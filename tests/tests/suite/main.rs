@@ -2,10 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 mod api;
+mod audited;
 mod bad_input;
 mod cloud;
 mod configuration;
 mod crashes;
+mod deciders;
+mod exports;
 mod identity;
 mod invariants;
 mod malformed;

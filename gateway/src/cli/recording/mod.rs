@@ -12,7 +12,7 @@ use crate::console::LinkList;
 use crate::stores::{STORE_FILE, Stores};
 use anyhow::Context;
 use bytes::Bytes;
-use chrono::NaiveDate;
+use chrono::{NaiveDate, TimeDelta, Utc};
 use countersign_infra::domain::audit::{Event, Happening};
 use countersign_infra::domain::id::{Digest, SessionId};
 use countersign_infra::journal::{JournalError, JournalQuery, Page};
@@ -28,6 +28,8 @@ const KEYS_DIRECTORY: &str = "keys";
 /// A session that lives moves on while it is looked at: so often it is looked at again, and so much later.
 const LOOKS_MAX: usize = 4;
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(500);
+/// What was journaled longer ago is in the store by now, or the store does not take it.
+const RECENT: TimeDelta = TimeDelta::minutes(1);
 
 /// Where to find sessions and recordings.
 #[derive(Clone, Debug, clap::Args)]
@@ -293,14 +295,18 @@ fn none_if_absent(read: Result<Bytes, ClientError>) -> anyhow::Result<Option<Byt
     }
 }
 
-/// The journal and the recording of a session that lives, or has just ended, seen at two different moments.
+/// The journal and the recording of a session that lives, or has just ended, seen at two different moments: the end is
+/// journaled before the manifest reaches the store.
 fn is_between(events: &anyhow::Result<Vec<Event>>, recording: Option<&Recording>) -> bool {
     let Ok(events) = events else { return false };
     let witness = witness(events);
-    let known = witness.anchors.iter().map(|anchor| anchor.chunks).max().unwrap_or(0);
-    let there = recording.map_or(0, |recording| recording.chunks);
+    let is_closed = witness.closed.is_some();
     let is_finished = recording.is_some_and(|recording| recording.manifest.is_some());
-    witness.closed.is_none() && !events.is_empty() && (is_finished || known > there)
+    let anchors = witness.anchors.iter().chain(&witness.closed);
+    let known = anchors.map(|anchor| anchor.chunks).max().unwrap_or(0);
+    let there = recording.map_or(0, |recording| recording.chunks);
+    let is_recent = events.last().is_some_and(|last| Utc::now() - last.at < RECENT);
+    (is_finished && !is_closed && !events.is_empty()) || (is_recent && (known > there || is_closed && !is_finished))
 }
 
 /// What a session's events say of its recording.

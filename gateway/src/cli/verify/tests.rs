@@ -81,7 +81,7 @@ impl Data {
         let guard = self.sessions.register(&header, CancellationToken::new());
         let mut recorder = self.spool.open_session(&header).unwrap();
         let noise: Vec<u8> = (0..(chunks - 1) * (1 << 20) + 1000)
-            .map(|place| (place * 2_654_435_761 >> 13) as u8)
+            .map(|place| ((place * 2_654_435_761) >> 13) as u8)
             .collect();
         recorder.record(Direction::ClientToGateway, &[&noise]).await.unwrap();
         let anchor = recorder.finish("the client left").await.unwrap();

@@ -391,6 +391,9 @@ async fn the_exit_codes_stand_in_the_help() {
         "approvals",
         "audit",
         "sessions",
+        "recordings",
+        "replay",
+        "verify",
         "env",
     ] {
         assert_eq!(run(&[command, "--help"], &[]).await.code, 0, "{command}");

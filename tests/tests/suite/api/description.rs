@@ -28,14 +28,22 @@ fn operations(description: &Value) -> Vec<(String, String, Value)> {
     paths.iter().flat_map(of_path).collect()
 }
 
+/// A path with something in each of its places.
+fn filled(path: &str) -> String {
+    let places = ["{id}", "{number}", "{day}", "{name}"];
+    places
+        .iter()
+        .fold(path.to_owned(), |path, place| path.replace(place, "x"))
+}
+
 #[tokio::test]
 async fn every_described_operation_is_served_and_nothing_else() {
     let room = Room::new().await;
     let description = described();
     let operations = operations(&description);
-    assert_eq!(operations.len(), 18);
+    assert_eq!(operations.len(), 22);
     for (path, _, _) in &operations {
-        let filled = path.replace("{id}", "x").replace("{number}", "x");
+        let filled = filled(path);
         for method in METHODS {
             let name = method.as_str().to_lowercase();
             let is_described = description["paths"][path].get(&name).is_some();
@@ -68,7 +76,7 @@ async fn only_health_the_description_and_the_way_to_decide_are_served_without_a_
     for (path, method, operation) in operations(&description) {
         let request = axum::http::Request::builder()
             .method(method.to_uppercase().as_str())
-            .uri(path.replace("{id}", "x").replace("{number}", "0"));
+            .uri(filled(&path));
         let answer = room.send(request.body(Body::empty()).unwrap()).await;
         let open = ["/healthz", "/readyz", "/api/v1/openapi.json", "/approvals/{id}"].contains(&path.as_str());
         assert_eq!(answer.status != StatusCode::UNAUTHORIZED, open, "{method} {path}");
@@ -103,6 +111,13 @@ async fn answers_have_the_shapes_that_the_description_names() {
     let sessions = "/api/v1/sessions/{id}";
     let whole = "/api/v1/approvals/{id}/operation";
     let id = session.id.to_string();
+    let (links, digests) = ("/api/v1/sessions/{id}/recording/links", "/api/v1/digests/{day}/{name}");
+    let (day, nobody) = (session.opened.date_naive(), uuid::Uuid::now_v7());
+    let digest = format!("13-{}-0.json", session.number.run);
+    room.recordings
+        .put_digest(day, &digest, Bytes::from_static(b"digest"))
+        .await
+        .unwrap();
 
     let posted = |path: &str, name, id: &str| (path.to_owned(), name, id.to_owned());
     for ((path, name, id), body) in [
@@ -190,6 +205,24 @@ async fn answers_have_the_shapes_that_the_description_names() {
             &format!("/api/v1/sessions/{id}/recording/0"),
             "bob",
         ),
+        (links, &format!("/api/v1/sessions/{id}/recording/links"), "oscar"),
+        (links, &format!("/api/v1/sessions/{nobody}/recording/links"), "oscar"),
+        (
+            links,
+            &format!("/api/v1/sessions/{id}/recording/links?valid_seconds=43201"),
+            "oscar",
+        ),
+        (links, &format!("/api/v1/sessions/{id}/recording/links"), "bob"),
+        ("/api/v1/recordings", &format!("/api/v1/recordings?day={day}"), "oscar"),
+        ("/api/v1/recordings", "/api/v1/recordings?day=today", "oscar"),
+        ("/api/v1/recordings", &format!("/api/v1/recordings?day={day}"), "bob"),
+        ("/api/v1/digests", &format!("/api/v1/digests?day={day}"), "oscar"),
+        ("/api/v1/digests", "/api/v1/digests", "oscar"),
+        ("/api/v1/digests", &format!("/api/v1/digests?day={day}"), "bob"),
+        (digests, &format!("/api/v1/digests/{day}/{digest}"), "oscar"),
+        (digests, &format!("/api/v1/digests/1970-01-01/{digest}"), "oscar"),
+        (digests, &format!("/api/v1/digests/{day}/digest"), "oscar"),
+        (digests, &format!("/api/v1/digests/{day}/{digest}"), "bob"),
     ] {
         check("get", path, &room.get(name, filled).await);
     }

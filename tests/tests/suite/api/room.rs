@@ -7,6 +7,7 @@ use chrono::Utc;
 use countersign_gateway::console::{ApiLimits, Console, ConsoleParts, TargetEntry, router};
 use countersign_gateway::policy::PolicyHandle;
 use countersign_gateway::sessions::SessionRegistry;
+use countersign_infra::approvals::StoreClock;
 use countersign_infra::approvals::embedded::EmbeddedStore;
 use countersign_infra::approvals::{ApprovalStore, ApprovalStoreExt};
 use countersign_infra::domain::access_request::{Client, Part, Place, Protocol};
@@ -134,6 +135,8 @@ impl Room {
                 database: "shop".to_owned(),
             }],
             limits,
+            clock: Arc::new(StoreClock::new(Arc::new(self.store.clone()))),
+            unsent: Arc::new(|| None),
             dead: Arc::new(|| {}),
         };
         router(Console::start(parts, &TaskTracker::new()))

@@ -1,5 +1,6 @@
 //! The harness's cloud: what tests of stores stand on.
 
+mod faults;
 mod gateways;
 mod harness;
 mod operations;
@@ -7,4 +8,5 @@ mod recordings;
 mod spool;
 mod stores;
 mod terraform;
+mod verify;
 mod weather;

@@ -236,3 +236,55 @@ async fn hooks_stand_on_either_side_of_the_call() {
         [("before", put(), false), ("after", put(), true)]
     );
 }
+
+/// What the service charges, and what the emulator counts is brought to: two index entries are a write unit each.
+#[tokio::test]
+async fn request_units_are_counted_as_the_service_charges_them() {
+    let scene = Scene::set().await;
+    scene.weather.weigh();
+    let item = |key: &str, size: usize| {
+        let attributes = [("sk", "s"), ("day", "d"), ("person", "p"), ("moment", "m")];
+        let mut item = std::collections::HashMap::from(attributes.map(|(name, value)| (name.to_owned(), text(value))));
+        item.insert("pk".to_owned(), text(key));
+        item.insert("record".to_owned(), text(&"x".repeat(size)));
+        item
+    };
+    let put = scene.dynamodb.put_item().table_name(&scene.table);
+    put.set_item(Some(item("a", 2500))).send().await.unwrap();
+    let puts = [item("b", 2500), item("c", 100)].map(|item| {
+        let put = aws_sdk_dynamodb::types::Put::builder().table_name(&scene.table);
+        let put = put.set_item(Some(item)).build().unwrap();
+        aws_sdk_dynamodb::types::TransactWriteItem::builder().put(put).build()
+    });
+    let transaction = scene.dynamodb.transact_write_items();
+    let transaction = transaction.set_transact_items(Some(puts.to_vec()));
+    transaction.send().await.unwrap();
+    for consistent in [true, false] {
+        let query = scene
+            .dynamodb
+            .query()
+            .table_name(&scene.table)
+            .consistent_read(consistent);
+        let query = query.key_condition_expression("pk = :pk");
+        query
+            .expression_attribute_values(":pk", text("nobody"))
+            .send()
+            .await
+            .unwrap();
+        let get = scene
+            .dynamodb
+            .get_item()
+            .table_name(&scene.table)
+            .consistent_read(consistent);
+        get.key("pk", text("c")).key("sk", text("s")).send().await.unwrap();
+    }
+    let tallies = scene.weather.tallies();
+    let units = |operation: &str| {
+        let units = tallies[&(Service::DynamoDb, operation.to_owned())].units;
+        (units.read, units.write)
+    };
+    assert_eq!(units("PutItem"), (0.0, 5.0));
+    assert_eq!(units("TransactWriteItems"), (0.0, 2.0 * (5.0 + 3.0)));
+    assert_eq!(units("Query"), (1.5, 0.0));
+    assert_eq!(units("GetItem"), (1.5, 0.0));
+}

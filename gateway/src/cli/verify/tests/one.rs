@@ -50,10 +50,14 @@ async fn a_changed_byte_of_the_journal_is_named() {
     let path = data.dir.path().join("countersign.db");
     let Data {
         dir,
-        key: _,
         recordings,
-        ..
+        key,
+        spool,
+        journal,
+        sessions,
+        digests,
     } = data;
+    drop((key, spool, journal, sessions, digests));
     // The store's threads end after its last handle; then all of it is in the one file.
     while path.with_extension("db-wal").exists() {
         tokio::time::sleep(Duration::from_millis(5)).await;
