@@ -1,5 +1,5 @@
-//! The end of the story of two gateways: who decided where, what one leaves behind when it dies, and what the owner of
-//! the table and the bucket can change without being found out: nothing.
+//! The end of the story of two gateways: who decided where, what one leaves behind when it dies, and that a byte which
+//! the owner of the table and the bucket changes is found.
 
 use super::evidence::{ASKED, DELETE, cli};
 use super::stage::{FIRST, SECOND};
