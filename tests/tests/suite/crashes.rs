@@ -24,8 +24,9 @@ const ABANDONED: &[End] = &[(Some("abandoned"), 0)];
 const STATED: &[End] = &[(Some("unknown"), 0)];
 const SENT: &[End] = &[(Some("unknown"), 1)];
 const DONE: &[End] = &[(Some("done"), 1)];
-/// A chunk leaves when it is old enough, whatever the statement does then.
+/// A chunk leaves when it is old enough, whatever the statement does then, or before there is one.
 const ANY_THAT_AGREES: &[End] = &[
+    (None, 0),
     (Some("abandoned"), 0),
     (Some("unknown"), 0),
     (Some("unknown"), 1),
