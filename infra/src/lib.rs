@@ -7,12 +7,15 @@
 
 pub mod approvals;
 pub mod aws;
+pub mod backoff;
 pub mod chat_links;
 #[cfg(any(test, feature = "contract"))]
 pub mod crash;
 pub mod domain;
 pub mod dynamodb;
 pub mod embedded;
+#[cfg(any(test, feature = "contract"))]
+pub mod flaky;
 pub mod grants;
 pub mod identity;
 pub mod journal;

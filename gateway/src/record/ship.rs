@@ -3,6 +3,7 @@
 use super::session::{Progress, Session};
 use super::spool::Shared;
 use super::{RecordError, blocking, lock};
+use countersign_infra::backoff::Backoff;
 use countersign_infra::recordings::RecordingError;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,8 +12,7 @@ use tokio::time::Instant;
 
 /// How long the store may take for one object.
 const UPLOAD_MAX: Duration = Duration::from_secs(30);
-const RETRY_MIN: Duration = Duration::from_millis(500);
-const RETRY_MAX: Duration = Duration::from_secs(5);
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(5));
 
 /// One of the two things that are done for a session at the same time: chunks go on being made while the store takes its
 /// time, so that the spool and not a slow store sets a session's pace.
@@ -23,10 +23,18 @@ pub(super) struct Work {
 }
 
 /// When the next attempt is due after a failure.
-#[derive(Default)]
 struct Retry {
-    failures: u32,
+    backoff: Backoff,
     not_before: Option<Instant>,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self {
+            backoff: BACKOFF,
+            not_before: None,
+        }
+    }
 }
 
 impl Work {
@@ -45,9 +53,8 @@ impl Work {
 
     fn failed(&self) {
         let mut retry = lock(&self.retry);
-        let wait = (RETRY_MIN * 2u32.saturating_pow(retry.failures.min(8))).min(RETRY_MAX);
-        retry.failures = retry.failures.saturating_add(1);
-        retry.not_before = Some(Instant::now() + wait);
+        let pause = retry.backoff.pause();
+        retry.not_before = Some(Instant::now() + pause);
     }
 
     fn is_due(&self, now: Instant) -> bool {

@@ -1,9 +1,8 @@
 use super::*;
 use crate::record::Direction;
 use async_trait::async_trait;
-use countersign_infra::domain::access_request::{Client, Protocol};
 use countersign_infra::domain::audit::Chain;
-use countersign_infra::domain::identity::{Person, PersonKey, PersonKind};
+use countersign_infra::domain::example;
 use countersign_infra::domain::session::{SessionHeader, SessionNumber};
 use countersign_infra::embedded::EmbeddedStore;
 use countersign_infra::journal::{JournalQuery, Page};
@@ -165,31 +164,13 @@ async fn kill(gateway: Gateway) {
 fn header(sessions: &SessionRegistry) -> SessionHeader {
     let id = SessionId(uuid::Uuid::now_v7());
     SessionHeader {
-        id,
         gateway: "g1".to_owned(),
         number: SessionNumber {
             run: sessions.run(),
             number: 0,
         },
-        protocol: Protocol::Postgres,
-        person: Person {
-            key: PersonKey {
-                issuer: "https://issuer.example".to_owned(),
-                subject: "alice".to_owned(),
-            },
-            name: "alice".to_owned(),
-            email: None,
-            groups: Default::default(),
-            kind: PersonKind::Human,
-        },
-        client: Client {
-            address: "127.0.0.1:5000".to_owned(),
-            application: "psql".to_owned(),
-        },
-        target: "orders".to_owned(),
-        database: "shop".to_owned(),
-        role: "app".to_owned(),
         opened: chrono::Utc::now(),
+        ..example::header(id, example::alice())
     }
 }
 

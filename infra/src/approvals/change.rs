@@ -189,10 +189,11 @@ impl Repeats {
 mod tests {
     use super::{ApprovalStoreExt, ChangeError, REPEATS_MAX};
     use crate::approvals::embedded::EmbeddedStore;
-    use crate::approvals::flaky::{Fault, FlakyApprovals, Schedule};
+    use crate::approvals::flaky::FlakyApprovals;
     use crate::approvals::{ApprovalStore, StoreError};
     use crate::domain::approval::{Approval, Change, Choice, Outcome, Rejected, State};
     use crate::domain::example::{EPOCH, at, ballot, bob, pending, person, terms};
+    use crate::flaky::{Fault, Schedule};
 
     fn vote(name: &str) -> Change {
         Change::Vote(ballot(person(name, &["dba"]), Choice::Approve))

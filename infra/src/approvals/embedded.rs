@@ -274,7 +274,8 @@ fn take_feed(connection: &Connection, gateway: &str) -> Work<Vec<ApprovalId>, St
 mod tests {
     use super::EmbeddedStore;
     use crate::approvals::contract;
-    use crate::approvals::flaky::{FlakyApprovals, Schedule};
+    use crate::approvals::flaky::FlakyApprovals;
+    use crate::flaky::Schedule;
     use std::sync::Arc;
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -97,11 +97,11 @@ fn read(connection: &Connection, account: &ChatAccount) -> Work<Option<ChatLink>
 #[cfg(test)]
 mod tests {
     use super::EmbeddedStore;
-    use crate::approvals::flaky::Schedule;
     use crate::chat_links::flaky::FlakyChatLinks;
     use crate::chat_links::{ChatLinkError, ChatLinkStore, contract};
     use crate::domain::chat_link::ChatLink;
     use crate::domain::example::{alice, at, chat_account};
+    use crate::flaky::Schedule;
     use rusqlite::Connection;
     use std::sync::Arc;
 

@@ -1,8 +1,8 @@
-//! A store of chat links that fails by a schedule: before the write, after it, or late.
+//! A store of chat links that fails by a schedule.
 
 use super::{ChatLinkError, ChatLinkStore};
-use crate::approvals::flaky::{Fault, Schedule};
 use crate::domain::chat_link::{ChatAccount, ChatLink};
+use crate::flaky::Schedule;
 use async_trait::async_trait;
 
 /// A store behind a bad line.
@@ -17,17 +17,9 @@ impl<S> FlakyChatLinks<S> {
         Self { store, schedule }
     }
 
-    async fn call<T>(&self, call: impl Future<Output = Result<T, ChatLinkError>> + Send) -> Result<T, ChatLinkError> {
-        let lost = |what: &str| ChatLinkError::Unavailable { source: what.into() };
-        match self.schedule.next() {
-            Fault::None => call.await,
-            Fault::Before => Err(lost("the call was lost")),
-            Fault::After => call.await.and(Err(lost("the answer was lost"))),
-            Fault::Late(wait) => {
-                tokio::time::sleep(wait).await;
-                call.await
-            }
-        }
+    async fn call<T>(&self, call: impl Future<Output = Result<T, ChatLinkError>>) -> Result<T, ChatLinkError> {
+        let failed = |lost| ChatLinkError::Unavailable { source: Box::new(lost) };
+        self.schedule.befall(call, failed).await
     }
 }
 

@@ -1,13 +1,12 @@
 //! One call of DynamoDB: tried again while that can help, within a deadline; and what became of it.
 
 use super::{CALL_SECONDS_MAX, DynamoStore, TURN_SECONDS_MAX};
+use crate::backoff::Backoff;
 use aws_sdk_dynamodb::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
 
-/// The wait before the first repetition is chosen up to this; twice as much before each further one.
-const WAIT_FIRST: Duration = Duration::from_millis(25);
-const WAIT_MAX: Duration = Duration::from_secs(1);
+pub(super) const BACKOFF: Backoff = Backoff::new(Duration::from_millis(25), Duration::from_secs(1));
 const TURN_MAX: Duration = Duration::from_secs(TURN_SECONDS_MAX);
 
 /// Why DynamoDB did not do what it was asked, in words.
@@ -79,7 +78,7 @@ impl DynamoStore {
             Err(_) => return Err(self.trouble(what, "too many requests are under way")),
         };
         let deadline = time.deadline();
-        let (mut unsure, mut tries) = (false, 0u32);
+        let (mut unsure, mut backoff) = (false, BACKOFF);
         let mut last = String::from("it did not answer");
         loop {
             let ended = match timeout_at(deadline, send()).await {
@@ -93,31 +92,17 @@ impl DynamoStore {
                 Ended::NotDone(why) => last = why,
                 Ended::NotKnown(why) => (last, unsure) = (why, true),
             }
-            let wait = wait_before(tries);
+            let wait = backoff.pause();
             if Instant::now() + wait >= deadline {
                 return Err(self.trouble(what, &last));
             }
             tokio::time::sleep(wait).await;
-            tries += 1;
         }
     }
 
     fn trouble<E>(&self, what: &str, why: &str) -> Failed<E> {
         Failed::Trouble(Trouble(format!("DynamoDB table {}, {what}: {why}", self.0.table)))
     }
-}
-
-/// Full jitter: a random part of a wait that doubles.
-/// <https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>
-pub(super) fn wait_before(tries: u32) -> Duration {
-    let most = WAIT_FIRST.saturating_mul(1 << tries.min(10)).min(WAIT_MAX);
-    let mut random = [0; 4];
-    // Without randomness all wait the longest.
-    let part = match aws_lc_rs::rand::fill(&mut random) {
-        Ok(()) => f64::from(u32::from_be_bytes(random)) / f64::from(u32::MAX),
-        Err(_) => 1.0,
-    };
-    most.mul_f64(part)
 }
 
 fn ended<E, R>(error: SdkError<E, R>, is_answer: IsAnswer<E>) -> Ended<E>

@@ -1,6 +1,6 @@
 //! Reading: single items and partitions, strongly consistent; and the indexes, which may be late.
 
-use super::call::{Failed, Time, Trouble, wait_before};
+use super::call::{BACKOFF, Failed, Time, Trouble};
 use super::{DynamoStore, Index, Item, living, text, text_of};
 use aws_sdk_dynamodb::operation::batch_get_item::BatchGetItemError;
 use aws_sdk_dynamodb::operation::get_item::GetItemError;
@@ -81,18 +81,18 @@ impl DynamoStore {
         let mut found = HashMap::with_capacity(keys.len());
         for part in keys.chunks(BATCH_MAX) {
             let mut time = Time::default();
-            let (mut wanted, mut tries) = (part.iter().map(Keys::item).collect::<Vec<_>>(), 0);
+            let mut wanted = part.iter().map(Keys::item).collect::<Vec<_>>();
+            let mut backoff = BACKOFF;
             while !wanted.is_empty() {
                 let (items, unread) = self.get_batch(what, &mut time, wanted).await?;
                 found.extend(items.into_iter().filter_map(living).map(|item| (Keys::of(&item), item)));
                 wanted = unread;
                 if !wanted.is_empty() {
-                    let wait = wait_before(tries);
+                    let wait = backoff.pause();
                     if Instant::now() + wait >= time.deadline() {
                         return Err(Trouble::new(format!("{what}: only a part was read in time")));
                     }
                     tokio::time::sleep(wait).await;
-                    tries += 1;
                 }
             }
         }

@@ -1,6 +1,6 @@
 //! Writing: one item, or several at once, all under conditions.
 
-use super::call::{Failed, Time, Trouble, wait_before};
+use super::call::{BACKOFF, Failed, Time, Trouble};
 use super::{DynamoStore, Item};
 use aws_sdk_dynamodb::error::ProvideErrorMetadata;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
@@ -122,6 +122,7 @@ impl DynamoStore {
             .map(|put| self.transaction_item(put))
             .collect::<Result<Vec<_>, Trouble>>()?;
         let (mut unsure_before, mut conflicts, mut time) = (false, 0, Time::default());
+        let mut backoff = BACKOFF;
         loop {
             let is_answer = |error: &TransactWriteItemsError| error.is_transaction_canceled_exception();
             let sent = self.call(what, &mut time, is_answer, || {
@@ -154,7 +155,7 @@ impl DynamoStore {
                 let why = error.message().unwrap_or("the transaction was cancelled");
                 return Err(Unwritten::Trouble(Trouble::new(format!("{what}: {why}"))));
             }
-            let wait = wait_before(conflicts);
+            let wait = backoff.pause();
             if Instant::now() + wait >= time.deadline() {
                 let why = format!(
                     "{what}: it was in the way of other transactions {} times",

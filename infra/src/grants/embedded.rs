@@ -138,8 +138,8 @@ fn conflict(connection: &Connection, id: &str) -> Work<(), GrantError> {
 #[cfg(test)]
 mod tests {
     use super::EmbeddedStore;
-    use crate::approvals::flaky::Schedule;
     use crate::domain::example::grant;
+    use crate::flaky::Schedule;
     use crate::grants::flaky::FlakyGrants;
     use crate::grants::{GrantError, GrantStore, contract};
     use rusqlite::Connection;

@@ -1,9 +1,9 @@
-//! A store of grants that fails by a schedule: before the write, after it, or late.
+//! A store of grants that fails by a schedule.
 
 use super::{GrantError, GrantStore};
-use crate::approvals::flaky::{Fault, Schedule};
 use crate::domain::grant::Grant;
 use crate::domain::id::{GrantId, SessionId};
+use crate::flaky::Schedule;
 use async_trait::async_trait;
 
 /// A store behind a bad line.
@@ -18,17 +18,9 @@ impl<S> FlakyGrants<S> {
         Self { store, schedule }
     }
 
-    async fn call<T>(&self, call: impl Future<Output = Result<T, GrantError>> + Send) -> Result<T, GrantError> {
-        let lost = |what: &str| GrantError::Unavailable { source: what.into() };
-        match self.schedule.next() {
-            Fault::None => call.await,
-            Fault::Before => Err(lost("the call was lost")),
-            Fault::After => call.await.and(Err(lost("the answer was lost"))),
-            Fault::Late(wait) => {
-                tokio::time::sleep(wait).await;
-                call.await
-            }
-        }
+    async fn call<T>(&self, call: impl Future<Output = Result<T, GrantError>>) -> Result<T, GrantError> {
+        let failed = |lost| GrantError::Unavailable { source: Box::new(lost) };
+        self.schedule.befall(call, failed).await
     }
 }
 

@@ -266,8 +266,8 @@ impl Part {
 #[cfg(test)]
 mod tests {
     use super::EmbeddedStore;
-    use crate::approvals::flaky::Schedule;
     use crate::domain::example::{alice, session};
+    use crate::flaky::Schedule;
     use crate::journal::flaky::FlakyJournal;
     use crate::journal::{Journal, JournalQuery, contract};
     use proptest::prelude::*;

@@ -1,9 +1,9 @@
-//! A journal that fails by a schedule: before the write, after it, or late.
+//! A journal that fails by a schedule.
 
 use super::{Journal, JournalError, JournalQuery, Page};
-use crate::approvals::flaky::{Fault, Schedule};
 use crate::domain::audit::Event;
 use crate::domain::id::SessionId;
+use crate::flaky::Schedule;
 use async_trait::async_trait;
 
 /// A journal behind a bad line.
@@ -18,17 +18,9 @@ impl<J> FlakyJournal<J> {
         Self { journal, schedule }
     }
 
-    async fn call<T>(&self, call: impl Future<Output = Result<T, JournalError>> + Send) -> Result<T, JournalError> {
-        let lost = |what: &str| JournalError::Unavailable { source: what.into() };
-        match self.schedule.next() {
-            Fault::None => call.await,
-            Fault::Before => Err(lost("the call was lost")),
-            Fault::After => call.await.and(Err(lost("the answer was lost"))),
-            Fault::Late(wait) => {
-                tokio::time::sleep(wait).await;
-                call.await
-            }
-        }
+    async fn call<T>(&self, call: impl Future<Output = Result<T, JournalError>>) -> Result<T, JournalError> {
+        let failed = |lost| JournalError::Unavailable { source: Box::new(lost) };
+        self.schedule.befall(call, failed).await
     }
 }
 

@@ -3,13 +3,13 @@
 //! The clients repeat nothing by themselves. Every call here may be repeated: a data key that is made twice is only not
 //! used, an object that is written twice is the same object.
 
+use crate::backoff::Backoff;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use std::time::Duration;
 use tokio::time::Instant;
 
-const PAUSE_FIRST: Duration = Duration::from_millis(50);
-const PAUSE_MAX: Duration = Duration::from_secs(2);
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
 
 /// Names under which S3 and KMS ask for patience, or say that bytes were damaged on the way, whatever the status.
 const PASSING: [&str; 9] = [
@@ -67,27 +67,25 @@ impl Worded {
     }
 }
 
-/// Makes a call until it succeeds, fails for good, or `limit` has passed. Between tries it waits a random time below a
-/// bound that doubles, so that many callers do not come back at once.
+/// Makes a call until it succeeds, fails for good, or `limit` has passed.
 pub async fn patiently<T, E, F>(limit: Duration, mut call: impl FnMut() -> F) -> Result<T, Failure<E>>
 where
     E: ProvideErrorMetadata,
     F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
 {
     let deadline = Instant::now() + limit;
-    let (mut pause_max, mut last) = (PAUSE_FIRST, Failure::TimedOut);
+    let (mut backoff, mut last) = (BACKOFF, Failure::TimedOut);
     while let Ok(result) = tokio::time::timeout_at(deadline, call()).await {
         match result {
             Ok(value) => return Ok(value),
             Err(error) if !may_pass(&error) => return Err(Failure::Said(Box::new(error))),
             Err(error) => last = Failure::Said(Box::new(error)),
         }
-        let pause = random_below(pause_max);
+        let pause = backoff.pause();
         if Instant::now() + pause >= deadline {
             break;
         }
         tokio::time::sleep(pause).await;
-        pause_max = (pause_max * 2).min(PAUSE_MAX);
     }
     Err(last)
 }
@@ -104,14 +102,6 @@ fn may_pass<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool 
     let status = error.raw_response().map_or(0, |response| response.status().as_u16());
     let said = error.code().unwrap_or_default();
     status >= 500 || status == 429 || status == 408 || PASSING.contains(&said)
-}
-
-fn random_below(bound: Duration) -> Duration {
-    let mut random = [0; 4];
-    match aws_lc_rs::rand::fill(&mut random) {
-        Ok(()) => bound.mul_f64(f64::from(u32::from_be_bytes(random)) / f64::from(u32::MAX)),
-        Err(_) => bound,
-    }
 }
 
 #[cfg(test)]

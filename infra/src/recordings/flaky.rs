@@ -2,125 +2,43 @@
 
 use super::{Link, RecordingError, RecordingObject, RecordingStore};
 use crate::domain::id::SessionId;
+pub use crate::flaky::Mood;
+use crate::flaky::Moods;
 use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::NaiveDate;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::Notify;
-
-/// How the calls of a [`Flaky`] store end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mood {
-    /// As the store's own.
-    Well,
-    /// Every call fails and does nothing.
-    Down,
-    /// Of three calls one fails and does nothing, one does its work and fails all the same, one works.
-    EveryOther,
-    /// No call does anything or is answered before the mood changes; then it fails.
-    Silent,
-}
 
 /// Wraps a store so that calls fail, before or after their effect, as calls over a network do.
 pub struct Flaky<S> {
     inner: S,
-    mood: AtomicU8,
-    calls: AtomicU64,
-    failures: AtomicU64,
-    changed: Notify,
-}
-
-const SILENT: u8 = 3;
-
-#[derive(Debug, thiserror::Error)]
-#[error("failed on purpose")]
-struct OnPurpose;
-
-#[derive(Clone, Copy)]
-enum Fate {
-    Works,
-    FailsBefore,
-    FailsAfter,
-    Hangs,
+    moods: Moods,
 }
 
 impl<S> Flaky<S> {
     pub fn new(inner: S) -> Self {
-        Self {
-            inner,
-            mood: AtomicU8::new(0),
-            calls: AtomicU64::new(0),
-            failures: AtomicU64::new(0),
-            changed: Notify::new(),
-        }
+        let moods = Moods::new(Mood::Well);
+        Self { inner, moods }
     }
 
     /// Wraps a store in [`Mood::EveryOther`].
     pub fn every_other(inner: S) -> Self {
-        let flaky = Self::new(inner);
-        flaky.feel(Mood::EveryOther);
-        flaky
+        let moods = Moods::new(Mood::EveryOther);
+        Self { inner, moods }
     }
 
     pub fn feel(&self, mood: Mood) {
-        let code = match mood {
-            Mood::Well => 0,
-            Mood::Down => 1,
-            Mood::EveryOther => 2,
-            Mood::Silent => SILENT,
-        };
-        self.mood.store(code, Ordering::SeqCst);
-        self.changed.notify_waiters();
+        self.moods.feel(mood);
     }
 
     /// How many calls failed so far.
     pub fn failures(&self) -> u64 {
-        self.failures.load(Ordering::SeqCst)
+        self.moods.failures()
     }
 
-    fn fate(&self) -> Fate {
-        let call = self.calls.fetch_add(1, Ordering::SeqCst);
-        let fate = match (self.mood.load(Ordering::SeqCst), call % 3) {
-            (1, _) | (2, 0) => Fate::FailsBefore,
-            (2, 1) => Fate::FailsAfter,
-            (SILENT, _) => Fate::Hangs,
-            _ => Fate::Works,
-        };
-        if !matches!(fate, Fate::Works) {
-            self.failures.fetch_add(1, Ordering::SeqCst);
-        }
-        fate
-    }
-
-    async fn mood_changed(&self) {
-        loop {
-            // Listens before it looks, so that a change in between is not missed.
-            let mut changed = std::pin::pin!(self.changed.notified());
-            changed.as_mut().enable();
-            if self.mood.load(Ordering::SeqCst) != SILENT {
-                return;
-            }
-            changed.await;
-        }
-    }
-
-    async fn call<T>(&self, work: impl Future<Output = Result<T, RecordingError>>) -> Result<T, RecordingError> {
-        let failure = || RecordingError::Unavailable {
-            source: Box::new(OnPurpose),
-        };
-        match self.fate() {
-            Fate::Works => work.await,
-            Fate::FailsBefore => Err(failure()),
-            Fate::Hangs => {
-                self.mood_changed().await;
-                Err(failure())
-            }
-            Fate::FailsAfter => {
-                work.await?;
-                Err(failure())
-            }
-        }
+    async fn call<T>(&self, call: impl Future<Output = Result<T, RecordingError>>) -> Result<T, RecordingError> {
+        let failed = |lost| RecordingError::Unavailable { source: Box::new(lost) };
+        self.moods.befall(call, failed).await
     }
 }
 

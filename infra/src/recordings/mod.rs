@@ -9,9 +9,11 @@ use std::fmt;
 use std::time::Duration;
 
 pub mod chain;
+#[cfg(any(test, feature = "contract"))]
 pub mod contract;
 pub mod digest;
 pub mod disk;
+#[cfg(any(test, feature = "contract"))]
 pub mod flaky;
 pub mod format;
 pub mod key;

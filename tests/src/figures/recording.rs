@@ -8,10 +8,9 @@ use anyhow::{Context, Result, bail, ensure};
 use aws_sdk_s3::primitives::ByteStream;
 use countersign_gateway::record::{Direction, Spool};
 use countersign_infra::aws::Aws;
-use countersign_infra::domain::access_request::{Client, Protocol};
-use countersign_infra::domain::id::{RunId, SessionId};
-use countersign_infra::domain::identity::{Person, PersonKey, PersonKind};
-use countersign_infra::domain::session::{SessionHeader, SessionNumber};
+use countersign_infra::domain::example;
+use countersign_infra::domain::id::SessionId;
+use countersign_infra::domain::session::SessionHeader;
 use countersign_infra::recordings::RecordingStore;
 use countersign_infra::recordings::disk::DiskRecordings;
 use countersign_infra::recordings::key::SigningKey;
@@ -204,31 +203,5 @@ fn text() -> Vec<u8> {
 }
 
 fn header() -> SessionHeader {
-    SessionHeader {
-        id: SessionId(uuid::Uuid::now_v7()),
-        gateway: "figures".to_owned(),
-        number: SessionNumber {
-            run: RunId(uuid::Uuid::now_v7()),
-            number: 0,
-        },
-        protocol: Protocol::Postgres,
-        person: Person {
-            key: PersonKey {
-                issuer: "https://issuer.example".to_owned(),
-                subject: "alice".to_owned(),
-            },
-            name: "alice".to_owned(),
-            email: None,
-            groups: ["engineering".to_owned()].into(),
-            kind: PersonKind::Human,
-        },
-        client: Client {
-            address: "127.0.0.1:5000".to_owned(),
-            application: "psql".to_owned(),
-        },
-        target: "shop".to_owned(),
-        database: "shop".to_owned(),
-        role: "app".to_owned(),
-        opened: chrono::Utc::now(),
-    }
+    example::header(SessionId(uuid::Uuid::now_v7()), example::alice())
 }

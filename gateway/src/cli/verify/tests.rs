@@ -6,10 +6,9 @@ use crate::digests::{Digests, Means};
 use crate::record::{Anchor, Direction, Spool};
 use crate::sessions::SessionRegistry;
 use crate::stores::Stores;
-use countersign_infra::domain::access_request::{Client, Protocol};
 use countersign_infra::domain::audit::{Chain, Happening};
-use countersign_infra::domain::identity::{Person, PersonKey, PersonKind};
-use countersign_infra::domain::session::SessionHeader;
+use countersign_infra::domain::example;
+use countersign_infra::domain::session::{SessionHeader, SessionNumber};
 use countersign_infra::embedded::EmbeddedStore;
 use countersign_infra::journal::Journal;
 use countersign_infra::operations::OperationStore;
@@ -164,30 +163,12 @@ fn read(path: &Path, key: &SigningKey) -> RunDigest {
     RunDigest::read(&std::fs::read(path).unwrap(), key.public()).unwrap()
 }
 
-fn header(number: impl FnOnce(SessionId) -> countersign_infra::domain::session::SessionNumber) -> SessionHeader {
+fn header(number: impl FnOnce(SessionId) -> SessionNumber) -> SessionHeader {
     let id = SessionId(uuid::Uuid::now_v7());
     SessionHeader {
-        id,
         gateway: "g1".to_owned(),
         number: number(id),
-        protocol: Protocol::Postgres,
-        person: Person {
-            key: PersonKey {
-                issuer: "https://issuer.example".to_owned(),
-                subject: "alice".to_owned(),
-            },
-            name: "alice".to_owned(),
-            email: None,
-            groups: Default::default(),
-            kind: PersonKind::Human,
-        },
-        client: Client {
-            address: "127.0.0.1:5000".to_owned(),
-            application: "psql".to_owned(),
-        },
-        target: "orders".to_owned(),
-        database: "shop".to_owned(),
-        role: "app".to_owned(),
         opened: Utc::now(),
+        ..example::header(id, example::alice())
     }
 }

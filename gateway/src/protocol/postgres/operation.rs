@@ -9,7 +9,9 @@ use bytes::Bytes;
 use countersign_infra::domain::access_request::{Operation, Part, Protocol};
 use countersign_infra::domain::display::{MASKED, escape};
 use countersign_infra::domain::effect::{EffectKind, Effects};
+use countersign_infra::operations::DISPLAY_BYTES_MAX;
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::fmt::Write;
 use std::sync::Arc;
 
 /// Smaller OIDs belong to the server itself (FirstNormalObjectId, access/transam.h).
@@ -404,15 +406,12 @@ impl Subject {
             tag,
             bytes: value.bytes.clone().unwrap_or_default(),
         });
-        self.display.push_str(&format!(
-            "\n  ${} = {}",
-            index + 1,
-            if hides {
-                MASKED.to_owned()
-            } else {
-                values::render(value, oid)
-            }
-        ));
+        let _ = write!(self.display, "\n  ${} = ", index + 1);
+        if hides {
+            self.display.push_str(MASKED);
+        } else {
+            values::render(value, oid, &mut self.display, DISPLAY_BYTES_MAX);
+        }
     }
 
     fn operation(self) -> Operation {

@@ -5,10 +5,8 @@ mod shared;
 use super::session::BUFFER_BYTES_MAX;
 use super::*;
 use bytes::Bytes;
-use countersign_infra::domain::access_request::{Client, Protocol};
-use countersign_infra::domain::id::RunId;
-use countersign_infra::domain::identity::{Person, PersonKey, PersonKind};
-use countersign_infra::domain::session::{SessionHeader, SessionNumber};
+use countersign_infra::domain::example;
+use countersign_infra::domain::session::SessionHeader;
 use countersign_infra::recordings::RecordingStore;
 use countersign_infra::recordings::chain::Manifest;
 use countersign_infra::recordings::disk::DiskRecordings;
@@ -117,33 +115,7 @@ impl House {
 }
 
 fn header() -> SessionHeader {
-    SessionHeader {
-        id: SessionId(uuid::Uuid::now_v7()),
-        gateway: "gateway-1".to_owned(),
-        number: SessionNumber {
-            run: RunId(uuid::Uuid::now_v7()),
-            number: 0,
-        },
-        protocol: Protocol::Postgres,
-        person: Person {
-            key: PersonKey {
-                issuer: "https://issuer.example".to_owned(),
-                subject: "alice".to_owned(),
-            },
-            name: "alice".to_owned(),
-            email: None,
-            groups: ["engineering".to_owned()].into(),
-            kind: PersonKind::Human,
-        },
-        client: Client {
-            address: "127.0.0.1:5000".to_owned(),
-            application: "psql".to_owned(),
-        },
-        target: "orders".to_owned(),
-        database: "shop".to_owned(),
-        role: "app".to_owned(),
-        opened: chrono::Utc::now(),
-    }
+    example::header(SessionId(uuid::Uuid::now_v7()), example::alice())
 }
 
 /// All bytes of one direction.

@@ -1,35 +1,14 @@
 use super::*;
 use crate::domain::Timestamp;
-use crate::domain::access_request::{Client, Protocol};
-use crate::domain::identity::{Person, PersonKey, PersonKind};
+use crate::domain::example;
 use crate::recordings::chain::End;
 use crate::recordings::format::{Direction, FormatError, FrameBuffer};
 use crate::recordings::key::{Keyring, SigningKey};
 
 fn header(id: SessionId) -> SessionHeader {
     SessionHeader {
-        id,
-        gateway: "gateway-1".to_owned(),
-        number: crate::domain::example::session_number(0),
-        protocol: Protocol::Postgres,
-        person: Person {
-            key: PersonKey {
-                issuer: "https://issuer.example".to_owned(),
-                subject: "alice".to_owned(),
-            },
-            name: "alice".to_owned(),
-            email: None,
-            groups: ["engineering".to_owned()].into(),
-            kind: PersonKind::Human,
-        },
-        client: Client {
-            address: "127.0.0.1:5000".to_owned(),
-            application: "psql".to_owned(),
-        },
-        target: "orders".to_owned(),
-        database: "shop".to_owned(),
-        role: "app".to_owned(),
         opened: moment(0),
+        ..example::header(id, example::alice())
     }
 }
 

@@ -2,11 +2,11 @@
 
 use super::super::RecordingError;
 use super::fault::{Fault, S3Error};
+use crate::backoff::Backoff;
 use std::time::Duration;
 use tokio::time::Instant;
 
-const PAUSE_FIRST: Duration = Duration::from_millis(100);
-const PAUSE_MAX: Duration = Duration::from_secs(3);
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(3));
 
 pub(super) struct Call<'a> {
     pub operation: &'static str,
@@ -17,14 +17,13 @@ pub(super) struct Call<'a> {
 }
 
 impl Call<'_> {
-    /// Tries until there is an answer, a fault that lasts, or no time. Between tries it pauses for a random part of a
-    /// bound that doubles, so that many callers do not come back at once.
+    /// Tries until there is an answer, a fault that lasts, or no time.
     pub async fn made<T, F>(self, mut attempt: impl FnMut() -> F) -> Result<T, RecordingError>
     where
         F: Future<Output = Result<T, Fault>>,
     {
         let deadline = Instant::now() + self.limit;
-        let (mut tries, mut pause_max) = (0, PAUSE_FIRST);
+        let (mut tries, mut backoff) = (0, BACKOFF);
         let mut last = "it did not answer".to_owned();
         loop {
             tries += 1;
@@ -35,12 +34,11 @@ impl Call<'_> {
                 Ok(Err(Fault::Passing(message))) => last = message,
                 Err(_) => return Err(self.out_of_time(tries, &last)),
             }
-            let again = Instant::now() + random_part(pause_max);
+            let again = Instant::now() + backoff.pause();
             if again >= deadline {
                 return Err(self.out_of_time(tries, &last));
             }
             tokio::time::sleep_until(again).await;
-            pause_max = (pause_max * 2).min(PAUSE_MAX);
         }
     }
 
@@ -60,13 +58,5 @@ impl Call<'_> {
                 message,
             }),
         }
-    }
-}
-
-fn random_part(bound: Duration) -> Duration {
-    let mut random = [0; 4];
-    match aws_lc_rs::rand::fill(&mut random) {
-        Ok(()) => bound.mul_f64(f64::from(u32::from_be_bytes(random)) / f64::from(u32::MAX)),
-        Err(_) => bound,
     }
 }

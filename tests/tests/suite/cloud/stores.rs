@@ -1,9 +1,10 @@
 //! The stores on DynamoDB keep what the embedded ones keep.
 
 use countersign_infra::approvals::contract;
-use countersign_infra::approvals::flaky::{FlakyApprovals, Schedule};
+use countersign_infra::approvals::flaky::FlakyApprovals;
 use countersign_infra::chat_links::{self, flaky::FlakyChatLinks};
 use countersign_infra::dynamodb::{DynamoStore, OpenError};
+use countersign_infra::flaky::Schedule;
 use countersign_infra::grants::{self, flaky::FlakyGrants};
 use countersign_infra::journal;
 use countersign_infra::journal::flaky::FlakyJournal;

@@ -62,10 +62,10 @@ async fn a_changed_byte_of_the_journal_is_named() {
     while path.with_extension("db-wal").exists() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    let (mut changed, needle) = (0, b"127.0.0.1:5000");
+    let (mut changed, needle) = (0, example::client().address);
     let mut bytes = std::fs::read(&path).unwrap();
     let places = bytes.windows(needle.len()).enumerate();
-    let places = places.filter(|(_, window)| window == needle).map(|(place, _)| place);
+    let places = places.filter(|(_, window)| *window == needle.as_bytes()).map(|(place, _)| place);
     for place in places.collect::<Vec<_>>() {
         bytes[place] ^= 1;
         changed += 1;
