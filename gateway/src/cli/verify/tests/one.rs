@@ -65,7 +65,9 @@ async fn a_changed_byte_of_the_journal_is_named() {
     let (mut changed, needle) = (0, example::client().address);
     let mut bytes = std::fs::read(&path).unwrap();
     let places = bytes.windows(needle.len()).enumerate();
-    let places = places.filter(|(_, window)| *window == needle.as_bytes()).map(|(place, _)| place);
+    let places = places
+        .filter(|(_, window)| *window == needle.as_bytes())
+        .map(|(place, _)| place);
     for place in places.collect::<Vec<_>>() {
         bytes[place] ^= 1;
         changed += 1;
