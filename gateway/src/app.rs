@@ -4,8 +4,7 @@ use crate::config::{Config, Speaks, Target, TargetKind};
 use crate::console::{self, ApiLimits, Console, ConsoleParts, ServeLimits, TargetEntry};
 use crate::digests::{Digests, Means};
 use crate::gate::Gate;
-use crate::hold::Holds;
-use crate::journal::SessionJournal;
+use crate::hold::{Holds, Writers};
 use crate::policy::{PolicyHandle, TargetFacts};
 use crate::protocol::postgres::connection::Cancels;
 use crate::protocol::postgres::effects::Analyst;
@@ -17,8 +16,6 @@ use crate::stores::Stores;
 use crate::vault::Vault;
 use anyhow::Context;
 use countersign_infra::domain::access_request::Protocol;
-use countersign_infra::domain::approval::{Approval, State};
-use countersign_infra::domain::audit::Happening;
 use countersign_infra::identity::oidc::Verifier;
 use countersign_infra::journal::Journal;
 use countersign_infra::recordings::key::{KeyError, Keyring, SigningKey};
@@ -134,14 +131,23 @@ pub async fn run(config: PathBuf) -> anyhow::Result<()> {
     ));
     let (holds, feed_stop) = (app.gate.holds().clone(), app.sessions_stop.clone());
     tasks.spawn(async move { holds.follow_feed(feed_stop).await });
-    tasks.spawn(bury_the_dead(app.clone(), stop.clone()));
+    let writers = Writers {
+        journal: app.journal.clone(),
+        sessions: app.sessions.clone(),
+    };
+    let (holds, burying, bury_stop) = (app.gate.holds().clone(), writers.clone(), stop.clone());
+    tasks.spawn(async move { holds.bury_the_dead(&burying, bury_stop).await });
+    // Until the last session has ended: what is at a server while sessions drain is alive.
+    let (holds, sessions_ended) = (app.gate.holds().clone(), CancellationToken::new());
+    let keep_stop = sessions_ended.clone();
+    tasks.spawn(async move { holds.look_after_kept(&writers, keep_stop).await });
     let (settling, settle_stop) = (app.clone(), stop.clone());
     tasks.spawn(async move { settling.settler().keep(settle_stop).await });
     let (digesting, digests_stop) = (app.clone(), stop.clone());
     tasks.spawn(async move { digesting.digests.keep(digests_stop).await });
 
     wait_for_signal().await?;
-    drain(&app, &stop, &clients, &tasks).await;
+    drain(&app, &stop, &clients, &sessions_ended, &tasks).await;
     Ok(())
 }
 
@@ -233,48 +239,6 @@ fn open_directory(directory: &Path) -> anyhow::Result<(SigningKey, Keyring)> {
     Ok((key, ring))
 }
 
-/// Marks what dead holders left, in the store and in the journals of their sessions.
-async fn bury_the_dead(app: Arc<App>, stop: CancellationToken) {
-    while stop
-        .run_until_cancelled(app.gate.holds().until_next_look())
-        .await
-        .is_some()
-    {
-        app.gate.holds().renew_executing().await;
-        match app.gate.holds().bury_the_dead().await {
-            Ok(buried) => {
-                for approval in buried {
-                    journal_the_dead(&app, &approval).await;
-                }
-            }
-            Err(error) => tracing::error!(%error, "approvals of dead holders could not be looked for"),
-        }
-    }
-}
-
-async fn journal_the_dead(app: &App, approval: &Approval) {
-    tracing::warn!(approval = %approval.id, state = approval.state.as_str(), "the holder of an approval is gone");
-    let message = if matches!(approval.state, State::Unknown { .. }) {
-        "sent, outcome not known: the gateway that held it is gone"
-    } else {
-        "nothing was sent: the gateway that held it is gone"
-    };
-    let happening = Happening::Refused {
-        operation: Some(approval.operation.digest),
-        approval: Some(approval.id.clone()),
-        code: approval.state.as_str().to_owned(),
-        message: message.to_owned(),
-    };
-    let written = match SessionJournal::resume(app.journal.clone(), approval.session).await {
-        Ok(Some(journal)) => journal.append(vec![happening]).await.map_err(|error| error.to_string()),
-        Ok(None) => Ok(()),
-        Err(error) => Err(error.to_string()),
-    };
-    if let Err(error) = written {
-        tracing::error!(approval = %approval.id, error, "the end of an approval could not be journaled");
-    }
-}
-
 fn console_parts(
     app: &Arc<App>,
     stores: Stores,
@@ -337,7 +301,13 @@ async fn wait_for_signal() -> anyhow::Result<()> {
 }
 
 /// Accepts nothing more, lets sessions end by themselves for a while, then ends them; every end is on record.
-async fn drain(app: &App, stop: &CancellationToken, clients: &TaskTracker, tasks: &TaskTracker) {
+async fn drain(
+    app: &App,
+    stop: &CancellationToken,
+    clients: &TaskTracker,
+    sessions_ended: &CancellationToken,
+    tasks: &TaskTracker,
+) {
     let wait = Duration::from_secs(app.config.limits.drain_seconds_max);
     tracing::info!(sessions = app.sessions.len(), "the gateway is stopping");
     stop.cancel();
@@ -352,6 +322,7 @@ async fn drain(app: &App, stop: &CancellationToken, clients: &TaskTracker, tasks
     {
         tracing::error!(sessions = app.sessions.len(), "sessions did not end in time");
     }
+    sessions_ended.cancel();
     app.digests.end().await;
     tasks.close();
     drop(tokio::time::timeout(Duration::from_secs(20), tasks.wait()).await);

@@ -187,7 +187,7 @@ impl Gate {
         journal: &SessionJournal,
     ) -> Result<Admitted, Refusal> {
         if let Err(why) = self.still_holds(&held, target) {
-            return Err(held.hold.revoke(&why).await);
+            return Err(held.hold.revoke(&why, journal).await);
         }
         let digest = held.request.digest();
         let id = held.hold.execute(digest, journal).await?;

@@ -47,6 +47,8 @@ pub struct Refusal {
     pub detail: Option<String>,
     pub hint: Option<String>,
     pub approval: Option<ApprovalId>,
+    /// The journal knows of it already.
+    pub on_record: bool,
 }
 
 impl Refusal {
@@ -57,6 +59,7 @@ impl Refusal {
             detail: None,
             hint: None,
             approval: None,
+            on_record: false,
         }
     }
 
@@ -72,6 +75,11 @@ impl Refusal {
 
     pub fn approval(mut self, id: &ApprovalId) -> Self {
         self.approval = Some(id.clone());
+        self
+    }
+
+    pub fn on_record(mut self) -> Self {
+        self.on_record = true;
         self
     }
 

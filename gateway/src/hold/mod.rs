@@ -3,6 +3,7 @@
 //! The store is where the decision is made; a hold only reads it there, judges the deadline by its own clock, and
 //! states "executing" before anything leaves.
 
+use crate::gate::refused;
 use crate::journal::{NotJournaled, NotTold, SessionJournal, Undone};
 use crate::refusal::{Cause, Refusal};
 use chrono::{DateTime, Utc};
@@ -14,15 +15,20 @@ use countersign_infra::domain::approval::{
 use countersign_infra::domain::audit::{Event, Happening};
 use countersign_infra::domain::display::head;
 use countersign_infra::domain::id::{ApprovalId, Digest};
-use std::collections::{HashMap, HashSet};
+use kept::Kept;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::Notify;
-use tokio::time::Instant;
-use words::{executing, held, refusal, undone, untrusted};
+use tokio::time::{Instant, sleep_until, timeout_at};
+use words::{executing, held, refusal, undone, undone_change, untrusted};
 
+mod dead;
+mod kept;
 mod watch;
 mod words;
+
+pub use kept::Writers;
 
 /// The feed is only a hint: each hold looks at its record itself as often as this.
 const READ_EVERY: Duration = Duration::from_secs(5);
@@ -43,8 +49,8 @@ pub struct Holds {
     /// Random: this run of the gateway, and no other, may execute what it holds.
     epoch: u64,
     watched: Mutex<HashMap<ApprovalId, Weak<Notify>>>,
-    /// Operations that are at their servers. Their leases are renewed until their end is on record.
-    executing: Mutex<HashSet<ApprovalId>>,
+    /// Records for which this gateway answers though nobody waits for them here.
+    kept: Mutex<HashMap<ApprovalId, Kept>>,
     /// Wakes the feed's reader when a hold comes.
     opened: Notify,
     newest: Mutex<Instant>,
@@ -66,6 +72,15 @@ pub struct Hold {
     changed: Arc<Notify>,
     /// Since when the store has not answered. Kept here: the wait is dropped and taken up again while it lasts.
     failing: Option<Instant>,
+    /// Whoever has to end the record knows of it.
+    is_ended: bool,
+}
+
+/// What a wait for people came to.
+pub enum Ready {
+    Approved,
+    /// The deadline has passed on this gateway's clock: it is to expire.
+    Due,
 }
 
 impl Holds {
@@ -83,7 +98,7 @@ impl Holds {
             public_url: public_url.as_str().trim_end_matches('/').to_owned(),
             epoch: u64::from_be_bytes(epoch),
             watched: Mutex::default(),
-            executing: Mutex::default(),
+            kept: Mutex::default(),
             opened: Notify::new(),
             newest: Mutex::new(Instant::now()),
             opened_too: Notify::new(),
@@ -130,6 +145,7 @@ impl Holds {
             renew: opened + RENEW_EVERY,
             changed,
             failing: None,
+            is_ended: false,
         })
     }
 
@@ -197,8 +213,8 @@ impl Holds {
         })
     }
 
-    /// Puts an executed operation's outcome on record, with the event that tells of it. A store that fails leaves the
-    /// record to the lease, which makes it "outcome not known".
+    /// Puts an executed operation's outcome on record, in one transaction with the event that tells of it. Where the store
+    /// fails it is put on record later, once the store answers. Dropped midway likewise.
     pub async fn finish(
         &self,
         id: &ApprovalId,
@@ -206,17 +222,45 @@ impl Holds {
         answered: Happening,
         journal: &SessionJournal,
     ) -> Result<(), NotJournaled> {
-        let finish = Change::Finish {
-            epoch: self.epoch,
-            outcome,
-        };
-        self.executing().remove(id);
-        let told = journal.append_with(vec![answered.clone()], |events| self.change_with(id, finish, events));
+        let epoch = self.epoch;
+        self.conclude(id, Change::Finish { epoch, outcome }, answered, journal)
+            .await
+    }
+
+    /// Puts on record that the outcome of an executed operation is not known, as [`Self::finish`] does.
+    pub async fn lose_outcome(
+        &self,
+        id: &ApprovalId,
+        why: &str,
+        answered: Happening,
+        journal: &SessionJournal,
+    ) -> Result<(), NotJournaled> {
+        let (epoch, why) = (self.epoch, why.to_owned());
+        self.conclude(id, Change::LoseOutcome { epoch, why }, answered, journal)
+            .await
+    }
+
+    async fn conclude(
+        &self,
+        id: &ApprovalId,
+        end: Change,
+        answered: Happening,
+        journal: &SessionJournal,
+    ) -> Result<(), NotJournaled> {
+        self.leave(id, end.clone(), Some(answered.clone()));
+        let told = journal.append_with(vec![answered.clone()], |events| {
+            self.change_with(id, end.clone(), events)
+        });
         match told.await {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                self.kept().remove(id);
+                Ok(())
+            }
             Err(NotTold::Refused(error)) => {
                 tracing::error!(approval = %id, %error, "the end of an executed operation could not be put on record");
-                journal.append(vec![answered]).await
+                journal.append(vec![answered]).await?;
+                self.leave(id, end, None);
+                Ok(())
             }
             Err(NotTold::Journal(error)) => Err(error),
         }
@@ -228,46 +272,18 @@ impl Holds {
         change: Change,
         events: Vec<Event>,
     ) -> Result<Approval, Undone<ChangeError>> {
-        let changed = self.store.change_with(id, change, Utc::now(), &events).await;
-        changed.map_err(|error| match error {
-            ChangeError::Store(StoreError::Unavailable { .. }) => Undone::NotKnown(error),
-            ChangeError::Store(_) | ChangeError::Rejected(_) => Undone::NotWritten(error),
-        })
+        self.change_at(id, change, Utc::now(), events).await
     }
 
-    /// Puts on record that the outcome of an executed operation is not known.
-    pub async fn lose_outcome(&self, id: &ApprovalId, why: &str) {
-        self.settle(
-            id,
-            Change::LoseOutcome {
-                epoch: self.epoch,
-                why: why.to_owned(),
-            },
-        )
-        .await;
-    }
-
-    /// Puts on record that an operation stated as executing was not sent after all.
-    pub async fn not_sent(&self, id: &ApprovalId, why: &str) {
-        let outcome = Outcome {
-            ok: false,
-            summary: format!("not sent: {why}"),
-            rows: None,
-            duration_ms: 0,
-        };
-        let epoch = self.epoch;
-        self.settle(id, Change::Finish { epoch, outcome }).await;
-    }
-
-    async fn settle(&self, id: &ApprovalId, change: Change) {
-        self.executing().remove(id);
-        if let Err(error) = self.store.change(id, change, Utc::now()).await {
-            tracing::error!(approval = %id, %error, "the end of an executed operation could not be put on record");
-        }
-    }
-
-    fn executing(&self) -> MutexGuard<'_, HashSet<ApprovalId>> {
-        self.executing.lock().unwrap_or_else(PoisonError::into_inner)
+    async fn change_at(
+        &self,
+        id: &ApprovalId,
+        change: Change,
+        now: DateTime<Utc>,
+        events: Vec<Event>,
+    ) -> Result<Approval, Undone<ChangeError>> {
+        let changed = self.store.change_with(id, change, now, &events).await;
+        changed.map_err(undone_change)
     }
 
     /// How many operations are held.
@@ -290,42 +306,44 @@ impl Hold {
         &self.record
     }
 
-    /// Waits until people have decided, the deadline passed, or the store cannot be asked any more. `Ok` means
-    /// approved. Cancel safe: a dropped call has changed nothing but the record's lease, or has let it expire.
-    pub async fn decided(&mut self) -> Result<(), Refusal> {
+    /// Waits until people have decided, the deadline passed, or the store cannot be asked any more. Cancel safe: a
+    /// dropped call has changed nothing but the record's lease.
+    pub async fn decided(&mut self) -> Result<Ready, Refusal> {
         loop {
-            match self.look().await {
-                Ok(true) => return Ok(()),
-                Ok(false) => self.failing = None,
-                Err(Look::Refused(refusal)) => return Err(*refusal),
-                Err(Look::Unavailable(error)) => {
-                    let since = *self.failing.get_or_insert_with(Instant::now);
-                    if since.elapsed() > STORE_WAIT_MAX {
-                        return Err(Refusal::unready("the approval store", &error).approval(&self.record.id));
-                    }
-                    tokio::time::sleep(AGAIN_AFTER).await;
+            let since = self.failing.unwrap_or_else(Instant::now);
+            match timeout_at(since + STORE_WAIT_MAX, self.look()).await {
+                Ok(Ok(Some(ready))) => return Ok(ready),
+                Ok(Ok(None)) => self.failing = None,
+                Ok(Err(Look::Refused(refusal))) => return Err(*refusal),
+                Ok(Err(Look::Unavailable(error))) => {
+                    tracing::warn!(approval = %self.record.id, %error, "a held operation's record cannot be read");
+                    self.failing = Some(since);
+                    sleep_until((since + STORE_WAIT_MAX).min(Instant::now() + AGAIN_AFTER)).await;
                     continue;
+                }
+                Err(late) => {
+                    return Err(Refusal::unready("the approval store", &late).approval(&self.record.id));
                 }
             }
             let next = self.deadline.min(self.renew).min(Instant::now() + READ_EVERY);
             tokio::select! {
                 () = self.changed.notified() => {}
-                () = tokio::time::sleep_until(next) => {}
+                () = sleep_until(next) => {}
             }
         }
     }
 
-    /// Reads the record, lets it expire at the deadline, renews the lease. True when approved.
-    async fn look(&mut self) -> Result<bool, Look> {
+    /// Reads the record, and renews the lease while it waits.
+    async fn look(&mut self) -> Result<Option<Ready>, Look> {
         let id = self.record.id.clone();
-        let record = self.holds.store.read(&id).await.map_err(Look::from_store)?;
+        let record = self.holds.store.read(&id).await?;
         record.continues(&self.record).map_err(|invalid| {
             tracing::error!(approval = %id, %invalid, "the record of a held operation was rewritten");
             Look::Refused(Box::new(untrusted(&id)))
         })?;
         self.record = record;
         match &self.record.state {
-            State::Approved { .. } => return Ok(true),
+            State::Approved { .. } => return Ok(Some(Ready::Approved)),
             State::Pending => {}
             State::Denied { .. }
             | State::Expired { .. }
@@ -337,45 +355,21 @@ impl Hold {
             | State::Unknown { .. } => return Err(Look::Refused(Box::new(refusal(&self.record)))),
         }
         if Instant::now() >= self.deadline {
-            // The store's times may be a little behind the deadline on this clock.
-            let now = Utc::now().max(self.record.deadline);
-            self.change(Change::Expire, now).await?;
-            return Ok(matches!(self.record.state, State::Approved { .. }));
+            return Ok(Some(Ready::Due));
         }
         if Instant::now() >= self.renew {
-            self.change(
-                Change::Renew {
-                    epoch: self.holds.epoch,
-                    until: lease_until(),
-                },
-                Utc::now(),
-            )
-            .await?;
-            self.renew = Instant::now() + RENEW_EVERY;
-        }
-        Ok(false)
-    }
-
-    async fn change(&mut self, change: Change, now: DateTime<Utc>) -> Result<(), Look> {
-        match self.holds.store.change(&self.record.id, change, now).await {
-            Ok(record) => self.record = record,
-            Err(ChangeError::Store(error)) => return Err(Look::from_store(error)),
-            // Somebody was first: read again, and say who.
-            Err(ChangeError::Rejected(_)) => {
-                self.record = self.holds.store.read(&self.record.id).await.map_err(Look::from_store)?;
+            let renew = Change::Renew {
+                epoch: self.holds.epoch,
+                until: lease_until(),
+            };
+            match self.holds.store.change(&id, renew, Utc::now()).await {
+                Ok(_) => self.renew = Instant::now() + RENEW_EVERY,
+                Err(ChangeError::Store(error)) => return Err(Look::Unavailable(error)),
+                // It has ended meanwhile: the next look says how.
+                Err(ChangeError::Rejected(_)) => self.changed.notify_one(),
             }
         }
-        match &self.record.state {
-            State::Pending | State::Approved { .. } => Ok(()),
-            State::Denied { .. }
-            | State::Expired { .. }
-            | State::Withdrawn { .. }
-            | State::Abandoned { .. }
-            | State::Revoked { .. }
-            | State::Executing { .. }
-            | State::Done { .. }
-            | State::Unknown { .. } => Err(Look::Refused(Box::new(refusal(&self.record)))),
-        }
+        Ok(None)
     }
 
     /// Verifies the decision once more and states "executing", in the record and in the journal. `Ok` means durable, and
@@ -397,28 +391,36 @@ impl Hold {
             Err(invalid) => {
                 tracing::error!(approval = %id, %invalid, "an approval did not pass the gateway's own check");
                 self.record = record;
-                drop(self.revoke("it did not pass the gateway's own check").await);
+                drop(self.revoke("it did not pass the gateway's own check", journal).await);
                 return Err(untrusted(&id));
             }
         };
         let execute = Change::Execute {
             epoch: self.holds.epoch,
         };
+        // Known before it is stated: a call that is dropped midway may have stated it.
+        let not_sent = Refusal::new(
+            Cause::Unready,
+            "nothing was sent: \"executing\" could not be put on record",
+        );
+        let untold = refused(Some(digest), &not_sent.approval(&id));
+        self.is_ended = true;
+        self.holds.leave(&id, self.holds.not_sent(), Some(untold));
         let told = vec![executing(digest, &id, &decision)];
         let stated = journal.append_with(told, |events| self.holds.change_with(&id, execute, events));
         match stated.await {
             Ok(_) => {
-                self.holds.executing().insert(id.clone());
+                self.holds.kept().insert(id.clone(), Kept::Executing);
                 Ok(id)
             }
-            Err(NotTold::Refused(ChangeError::Rejected(rejected))) => Err(self.too_late(&rejected).await),
-            Err(NotTold::Refused(ChangeError::Store(error))) => {
-                Err(Refusal::unready("the approval store", &error).approval(&id))
+            Err(NotTold::Refused(error)) => {
+                self.holds.leave(&id, self.holds.not_sent(), None);
+                Err(match error {
+                    ChangeError::Rejected(rejected) => self.too_late(&rejected).await,
+                    ChangeError::Store(error) => Refusal::unready("the approval store", &error).approval(&id),
+                })
             }
-            Err(NotTold::Journal(error)) => {
-                self.holds.not_sent(&id, "the journal is not available").await;
-                Err(error.refusal().approval(&id))
-            }
+            Err(NotTold::Journal(error)) => Err(error.refusal().approval(&id)),
         }
     }
 
@@ -429,35 +431,75 @@ impl Hold {
         }
     }
 
+    /// The deadline has passed. `Ok`: people approved it in time after all.
+    pub async fn expire(&mut self, journal: &SessionJournal) -> Result<(), Refusal> {
+        // The store's times may be a little behind the deadline on this clock.
+        let now = Utc::now().max(self.record.deadline);
+        self.end(Change::Expire, now, journal).await.map_or(Ok(()), Err)
+    }
+
     /// The requester gave up. Returns what the client is told.
-    pub async fn withdraw(self, why: &str) -> Refusal {
-        self.end(Change::Withdraw { why: why.to_owned() }).await
+    pub async fn withdraw(self, why: &str, journal: &SessionJournal) -> Refusal {
+        self.give_up(Change::Withdraw { why: why.to_owned() }, journal).await
     }
 
     /// Policy or groups changed. Returns what the client is told.
-    pub async fn revoke(self, why: &str) -> Refusal {
-        self.end(Change::Revoke { why: why.to_owned() }).await
+    pub async fn revoke(self, why: &str, journal: &SessionJournal) -> Refusal {
+        self.give_up(Change::Revoke { why: why.to_owned() }, journal).await
     }
 
     /// The gateway gives up before anything was sent.
-    pub async fn abandon(self, why: &str) -> Refusal {
-        self.end(Change::Abandon { why: why.to_owned() }).await
+    pub async fn abandon(self, why: &str, journal: &SessionJournal) -> Refusal {
+        self.give_up(Change::Abandon { why: why.to_owned() }, journal).await
     }
 
-    async fn end(self, change: Change) -> Refusal {
-        match self.holds.store.change(&self.record.id, change, Utc::now()).await {
-            Ok(record) => refusal(&record),
-            Err(ChangeError::Rejected(rejected)) => {
-                Refusal::new(Cause::Withdrawn, format!("countersign: not run: {rejected}")).approval(&self.record.id)
+    async fn give_up(mut self, change: Change, journal: &SessionJournal) -> Refusal {
+        let ended = self.end(change, Utc::now(), journal).await;
+        ended.unwrap_or_else(|| refusal(&self.record))
+    }
+
+    /// Ends what was not sent, in the record and in the journal at once. None: it was approved, and this change does not
+    /// end that.
+    async fn end(&mut self, change: Change, now: DateTime<Utc>, journal: &SessionJournal) -> Option<Refusal> {
+        let id = self.record.id.clone();
+        let operation = Some(self.record.operation.digest);
+        // Who is first makes the end: if it is this change, this is what it is called.
+        let told = self.record.apply(change.clone(), now).ok();
+        let told: Vec<_> = told.iter().map(|next| refused(operation, &refusal(next))).collect();
+        let holds = &self.holds;
+        let changed = journal.append_with(told.clone(), |events| holds.change_at(&id, change, now, events));
+        match changed.await {
+            Ok(record) => {
+                self.is_ended = true;
+                Some(refusal(&record).on_record())
             }
-            // The lease ends by itself, and with it the record.
-            Err(ChangeError::Store(error)) => Refusal::unready("the approval store", &error).approval(&self.record.id),
+            Err(NotTold::Refused(ChangeError::Rejected(_))) => match self.holds.store.read(&id).await {
+                Ok(record) => {
+                    self.is_ended = record.state.is_terminal();
+                    self.record = record;
+                    let is_open = matches!(self.record.state, State::Pending | State::Approved { .. });
+                    (!is_open).then(|| refusal(&self.record))
+                }
+                Err(error) => Some(Refusal::unready("the approval store", &error).approval(&id)),
+            },
+            Err(NotTold::Refused(ChangeError::Store(error))) => {
+                Some(Refusal::unready("the approval store", &error).approval(&id))
+            }
+            Err(NotTold::Journal(error)) => {
+                self.is_ended = true;
+                self.holds.leave(&id, self.holds.not_sent(), told.into_iter().next());
+                Some(error.refusal().approval(&id))
+            }
         }
     }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
+        if !self.is_ended && !self.record.state.is_terminal() {
+            // The session tells the journal what it tells its client.
+            self.holds.leave(&self.record.id, self.holds.not_sent(), None);
+        }
         self.holds.watched().remove(&self.record.id);
     }
 }
@@ -467,8 +509,8 @@ enum Look {
     Refused(Box<Refusal>),
 }
 
-impl Look {
-    fn from_store(error: StoreError) -> Self {
+impl From<StoreError> for Look {
+    fn from(error: StoreError) -> Self {
         Self::Unavailable(error)
     }
 }
@@ -476,3 +518,6 @@ impl Look {
 fn lease_until() -> DateTime<Utc> {
     Utc::now() + LEASE_FOR
 }
+
+#[cfg(test)]
+mod tests;

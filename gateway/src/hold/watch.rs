@@ -1,9 +1,6 @@
-//! What wakes holds, and what becomes of those whose gateway is gone.
+//! What wakes holds, and what wakes the search for holders that are gone.
 
-use super::{Holds, lease_until};
-use chrono::Utc;
-use countersign_infra::approvals::{ApprovalStoreExt, ChangeError, StoreError};
-use countersign_infra::domain::approval::{Approval, Change};
+use super::Holds;
 use countersign_infra::domain::id::ApprovalId;
 use std::sync::{PoisonError, Weak};
 use std::time::Duration;
@@ -58,47 +55,10 @@ impl Holds {
         }
     }
 
-    /// Marks what dead gateways left: what was not sent becomes abandoned, what was sent becomes unknown. Returns
-    /// the records that changed.
-    pub async fn bury_the_dead(&self) -> Result<Vec<Approval>, StoreError> {
-        let now = Utc::now();
-        let mut buried = Vec::new();
-        for approval in self.store.overdue(now).await? {
-            // A record of this run that nobody here holds any more is as dead as another's.
-            if approval.lease.epoch == self.epoch && self.is_live(&approval.id) {
-                continue;
-            }
-            match self.store.change(&approval.id, Change::LeaseLost, now).await {
-                Ok(approval) => buried.push(approval),
-                Err(ChangeError::Rejected(_)) => {}
-                Err(ChangeError::Store(error)) => return Err(error),
-            }
-        }
-        Ok(buried)
-    }
-
-    /// Renews the leases of the operations that are at their servers. To be called every ten seconds.
-    pub async fn renew_executing(&self) {
-        let ids: Vec<ApprovalId> = self.executing().iter().cloned().collect();
-        for id in ids {
-            let renew = Change::Renew {
-                epoch: self.epoch,
-                until: lease_until(),
-            };
-            if let Err(error) = self.store.change(&id, renew, Utc::now()).await {
-                tracing::warn!(approval = %id, %error, "the lease of an executing operation was not renewed");
-            }
-        }
-    }
-
-    fn is_live(&self, id: &ApprovalId) -> bool {
-        self.watched().contains_key(id) || self.executing().contains(id)
-    }
-
     /// Waits until dead holders are to be looked for. Soon while something is held; rarely while nothing is, unless
     /// somebody saw a sign of one.
     pub async fn until_next_look(&self) {
-        let is_busy = !self.is_empty() || !self.executing().is_empty();
+        let is_busy = !self.is_empty() || !self.kept().is_empty();
         let looks_fast = self.look_fast_until() > Instant::now();
         let wait = if is_busy || looks_fast {
             LOOK_EVERY

@@ -2,7 +2,7 @@
 
 use crate::journal::Undone;
 use crate::refusal::{Cause, Refusal};
-use countersign_infra::approvals::StoreError;
+use countersign_infra::approvals::{ChangeError, StoreError};
 use countersign_infra::domain::approval::{Approval, Decision, State};
 use countersign_infra::domain::audit::Happening;
 use countersign_infra::domain::id::{ApprovalId, Digest};
@@ -14,6 +14,13 @@ pub(super) fn undone(error: StoreError) -> Undone<StoreError> {
         | StoreError::Conflict { .. }
         | StoreError::Taken { .. }
         | StoreError::Damaged { .. } => Undone::NotWritten(error),
+    }
+}
+
+pub(super) fn undone_change(error: ChangeError) -> Undone<ChangeError> {
+    match error {
+        ChangeError::Store(StoreError::Unavailable { .. }) => Undone::NotKnown(error),
+        ChangeError::Store(_) | ChangeError::Rejected(_) => Undone::NotWritten(error),
     }
 }
 
@@ -33,6 +40,21 @@ pub(super) fn executing(operation: Digest, approval: &ApprovalId, decision: &Dec
         approval: approval.clone(),
         votes: decision.votes_head,
         approvers,
+    }
+}
+
+/// What the journal is told of an approval whose holder is gone.
+pub(super) fn gone(record: &Approval) -> Happening {
+    let message = if matches!(record.state, State::Unknown { .. }) {
+        "sent, outcome not known: the gateway that held it is gone"
+    } else {
+        "nothing was sent: the gateway that held it is gone"
+    };
+    Happening::Refused {
+        operation: Some(record.operation.digest),
+        approval: Some(record.id.clone()),
+        code: record.state.as_str().to_owned(),
+        message: message.to_owned(),
     }
 }
 

@@ -7,6 +7,7 @@ use crate::domain::audit::Event;
 use crate::domain::id::ApprovalId;
 use async_trait::async_trait;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// How often a change is tried again on a record that somebody else changed first.
 const CONFLICTS_MAX: usize = 200;
@@ -32,12 +33,13 @@ pub enum ChangeError {
 pub trait ApprovalStoreExt: ApprovalStore {
     /// Writes a new record with the events that tell of it, again while it is not known whether it was written.
     /// `Conflict`: the number is taken by another approval, and nothing was written. `Unavailable`: it may still have
-    /// been written; nobody holds it, and its lease will end.
+    /// been written; nobody holds it, and its lease will end. What an earlier try wrote counts as written, also when people
+    /// have voted on it meanwhile.
     async fn open(&self, approval: &Approval, events: &[Event]) -> Result<(), StoreError> {
         let mut repeats = Repeats::default();
         loop {
             match self.create(approval, events).await {
-                Err(StoreError::Conflict { current }) if *current == *approval => return Ok(()),
+                Err(StoreError::Conflict { current }) if current.continues(approval).is_ok() => return Ok(()),
                 Err(error @ StoreError::Unavailable { .. }) => repeats.wait_or(error).await?,
                 done @ (Ok(())
                 | Err(
@@ -68,6 +70,9 @@ pub trait ApprovalStoreExt: ApprovalStore {
     /// Where somebody else was faster, the change is applied to what they made of the record. Where the store does
     /// not say whether it wrote, the record is read again: a change that is in is never made twice. `Unavailable` at
     /// the end: whether it was made is not known. Not cancel safe: a dropped call may have made the change.
+    ///
+    /// `now` is when the change is asked for. A try that comes whole seconds later is made for so much later, so that
+    /// a slow store stretches no deadline.
     async fn change_with(
         &self,
         id: &ApprovalId,
@@ -75,6 +80,7 @@ pub trait ApprovalStoreExt: ApprovalStore {
         now: Timestamp,
         events: &[Event],
     ) -> Result<Approval, ChangeError> {
+        let begun = Instant::now();
         let mut repeats = Repeats::default();
         let mut current = read_again(self, id, &mut repeats).await?;
         // The version that may have been written although the store did not say so.
@@ -86,7 +92,7 @@ pub trait ApprovalStoreExt: ApprovalStore {
             {
                 return Ok(current);
             }
-            let next = current.apply(change.clone(), now)?;
+            let next = current.apply(change.clone(), now + Duration::from_secs(begun.elapsed().as_secs()))?;
             match self.replace(&next, events, tell(&change)).await {
                 Ok(()) => return Ok(next),
                 Err(StoreError::Conflict { current: newer }) => {
@@ -190,10 +196,14 @@ mod tests {
     use super::{ApprovalStoreExt, ChangeError, REPEATS_MAX};
     use crate::approvals::embedded::EmbeddedStore;
     use crate::approvals::flaky::FlakyApprovals;
-    use crate::approvals::{ApprovalStore, StoreError};
+    use crate::approvals::{ApprovalQuery, ApprovalStore, StoreError, Tell};
+    use crate::domain::Timestamp;
     use crate::domain::approval::{Approval, Change, Choice, Outcome, Rejected, State};
+    use crate::domain::audit::Event;
     use crate::domain::example::{EPOCH, at, ballot, bob, pending, person, terms};
+    use crate::domain::id::ApprovalId;
     use crate::flaky::{Fault, Schedule};
+    use std::time::Duration;
 
     fn vote(name: &str) -> Change {
         Change::Vote(ballot(person(name, &["dba"]), Choice::Approve))
@@ -318,6 +328,62 @@ mod tests {
             .await
             .unwrap();
         assert!(matches!(now.state, State::Denied { .. }), "it does not come back");
+    }
+
+    /// Votes on a record as soon as it is there, and loses the answer to its creation.
+    struct VotedOn(EmbeddedStore);
+
+    #[async_trait::async_trait]
+    impl ApprovalStore for VotedOn {
+        async fn create(&self, approval: &Approval, events: &[Event]) -> Result<(), StoreError> {
+            self.0.create(approval, events).await?;
+            self.0.change(&approval.id, vote("bob"), at(6)).await.unwrap();
+            let source = "the answer was lost".into();
+            Err(StoreError::Unavailable { source })
+        }
+
+        async fn read(&self, id: &ApprovalId) -> Result<Approval, StoreError> {
+            self.0.read(id).await
+        }
+
+        async fn replace(&self, next: &Approval, events: &[Event], tell: Tell) -> Result<(), StoreError> {
+            self.0.replace(next, events, tell).await
+        }
+
+        async fn list(&self, query: &ApprovalQuery) -> Result<Vec<Approval>, StoreError> {
+            self.0.list(query).await
+        }
+
+        async fn overdue(&self, now: Timestamp) -> Result<Vec<Approval>, StoreError> {
+            self.0.overdue(now).await
+        }
+
+        async fn take_feed(&self, gateway: &str) -> Result<Vec<ApprovalId>, StoreError> {
+            self.0.take_feed(gateway).await
+        }
+
+        async fn now(&self) -> Result<Timestamp, StoreError> {
+            self.0.now().await
+        }
+    }
+
+    #[tokio::test]
+    async fn a_record_that_was_voted_on_before_its_creation_was_known_is_ours() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = VotedOn(EmbeddedStore::open(directory.path().join("store.db")).unwrap());
+        let approval = pending(terms(2));
+        store.open(&approval, &[]).await.unwrap();
+        assert_eq!(store.read(&approval.id).await.unwrap().votes.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_change_that_is_slow_is_made_for_later() {
+        let (_directory, store, approval) = store(&[vote("bob")]).await;
+        let late = vec![Fault::Late(Duration::from_millis(2100))];
+        let flaky = FlakyApprovals::new(store, Schedule::of(late));
+        let execute = Change::Execute { epoch: EPOCH };
+        let executed = flaky.change(&approval.id, execute, at(6)).await.unwrap();
+        assert!(matches!(executed.state, State::Executing { at: moment } if moment == at(8)));
     }
 
     #[tokio::test]

@@ -3,12 +3,15 @@
 use super::batch::{Disposition, Running, Unexpected};
 use super::session::{End, Shared};
 use super::wire::{HEADER_BYTES, header};
-use crate::gate::Ticket;
+use crate::gate::{Ticket, refused};
+use crate::journal::NotJournaled;
 use crate::record::Direction;
+use crate::refusal::Refusal;
 use crate::sessions::LiveState;
 use bytes::{Buf, Bytes, BytesMut};
 use countersign_infra::domain::approval::Outcome;
 use countersign_infra::domain::audit::Happening;
+use countersign_infra::domain::id::Digest;
 use std::io;
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -251,6 +254,14 @@ fn streams(tag: u8) -> bool {
 }
 
 impl Shared {
+    /// Puts a refusal on record, unless it is.
+    pub async fn put_on_record(&self, operation: Option<Digest>, refusal: &Refusal) -> Result<(), NotJournaled> {
+        if refusal.on_record {
+            return Ok(());
+        }
+        self.journal.append(vec![refused(operation, refusal)]).await
+    }
+
     /// Puts the end of an operation on record: at once if people decided it, with the next event otherwise.
     pub async fn answered(&self, ticket: Ticket, outcome: Outcome, bytes: u64) -> Result<(), End> {
         let happening = Happening::Answered {

@@ -307,17 +307,20 @@ async fn close(shared: &Shared, end: &End) {
     let unfinished = shared.conversation().abandon();
     for running in unfinished {
         let why = format!("the session ended before the answer came: {end}");
-        if let Some(id) = &running.ticket.approval {
-            shared.gate.holds().lose_outcome(id, &why).await;
-        }
         let elapsed = u64::try_from(running.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let outcome = Outcome::not_known(&why, elapsed);
         let answered = Happening::Answered {
             operation: running.ticket.digest,
-            outcome,
+            outcome: Outcome::not_known(&why, elapsed),
             bytes: 0,
         };
-        if let Err(error) = shared.journal.note(answered).await {
+        let journaled = match &running.ticket.approval {
+            None => shared.journal.note(answered).await,
+            Some(id) => {
+                let holds = shared.gate.holds();
+                holds.lose_outcome(id, &why, answered, &shared.journal).await
+            }
+        };
+        if let Err(error) = journaled {
             tracing::error!(session = %shared.header.id, %error, "the end of an operation could not be journaled");
         }
     }

@@ -6,7 +6,7 @@ mod refusing;
 mod unit;
 mod waiting;
 
-use crate::gate::{Admission, Admitted, Held, Ticket, refused};
+use crate::gate::{Admission, Admitted, Held, Ticket};
 use crate::protocol::postgres::batch::{Block, Expected, NAMES_MAX, Own, Running};
 use crate::protocol::postgres::message::Message;
 use crate::protocol::postgres::operation::{Analysed, Draft, draft};

@@ -17,7 +17,7 @@ impl<C: AsyncRead + Unpin> Inbound<C> {
         refusal: Refusal,
         digest: Option<Digest>,
     ) -> Result<(), End> {
-        let journaled = self.shared.journal.append(vec![refused(digest, &refusal)]).await;
+        let journaled = self.shared.put_on_record(digest, &refusal).await;
         self.shared.guard.set_state(LiveState::Idle);
         let mut error = BytesMut::new();
         reply::error(&mut error, Severity::Error, &refusal);

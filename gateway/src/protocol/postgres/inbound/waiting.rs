@@ -1,6 +1,7 @@
 //! Asking the gate, and waiting for people with the client on the line.
 
 use super::*;
+use crate::hold::Ready;
 use refusing::failed_transaction;
 use tokio_util::sync::CancellationToken;
 
@@ -33,17 +34,17 @@ impl<C: AsyncRead + Unpin> Inbound<C> {
         };
         if draft.leaves_portal {
             let refusal = bound_without_execute();
-            held.hold.withdraw(&refusal.message).await;
+            held.hold.withdraw(&refusal.message, &self.shared.journal).await;
             return Ok(Err(refusal));
         }
         match self.make_room().await {
             Ok(Ok(())) => {}
             Ok(Err(refusal)) => {
-                held.hold.withdraw(&refusal.message).await;
+                held.hold.withdraw(&refusal.message, &self.shared.journal).await;
                 return Ok(Err(refusal));
             }
             Err(end) => {
-                held.hold.abandon(&end.to_string()).await;
+                held.hold.abandon(&end.to_string(), &self.shared.journal).await;
                 return Err(end);
             }
         }
@@ -102,37 +103,44 @@ impl<C: AsyncRead + Unpin> Inbound<C> {
         loop {
             // Every arm may be dropped midway: what has changed by then is in the store.
             tokio::select! {
-                decided = held.hold.decided() => return match decided {
-                    Ok(()) if !self.stops_being_held(&cancelled) => {
-                        Ok(Err(held.hold.withdraw("cancelled by the client").await))
-                    }
-                    Ok(()) => Ok(self.shared.gate.release(*held, &self.shared.target, &self.shared.journal).await),
-                    Err(refusal) => Ok(Err(refusal)),
-                },
+                decided = held.hold.decided() => {
+                    let ready = match decided {
+                        Ok(Ready::Approved) => Ok(()),
+                        Ok(Ready::Due) => held.hold.expire(&self.shared.journal).await,
+                        Err(refusal) => Err(refusal),
+                    };
+                    return match ready {
+                        Ok(()) if !self.stops_being_held(&cancelled) => {
+                            Ok(Err(held.hold.withdraw("cancelled by the client", &self.shared.journal).await))
+                        }
+                        Ok(()) => Ok(self.shared.gate.release(*held, &self.shared.target, &self.shared.journal).await),
+                        Err(refusal) => Ok(Err(refusal)),
+                    };
+                }
                 closed = self.client.closed(READ_AHEAD_BYTES_MAX) => {
                     drop(closed);
-                    let refusal = held.hold.withdraw("the client hung up").await;
-                    self.shared.journal.append(vec![refused(None, &refusal)]).await.map_err(End::NotJournaled)?;
+                    let refusal = held.hold.withdraw("the client hung up", &self.shared.journal).await;
+                    self.shared.put_on_record(None, &refusal).await.map_err(End::NotJournaled)?;
                     return Err(End::ClientGone);
                 }
                 () = cancelled.cancelled() => {
-                    return Ok(Err(held.hold.withdraw("cancelled by the client").await));
+                    return Ok(Err(held.hold.withdraw("cancelled by the client", &self.shared.journal).await));
                 }
                 () = self.shared.server_done.cancelled() => {
-                    let refusal = held.hold.abandon("the target's server closed the connection").await;
-                    self.shared.journal.append(vec![refused(None, &refusal)]).await.map_err(End::NotJournaled)?;
+                    let refusal = held.hold.abandon("the target's server closed the connection", &self.shared.journal).await;
+                    self.shared.put_on_record(None, &refusal).await.map_err(End::NotJournaled)?;
                     return Err(self.shared.server_end());
                 }
                 () = self.shared.stop.cancelled() => {
                     let end = self.stopped();
-                    let refusal = held.hold.abandon(&end.to_string()).await;
-                    self.shared.journal.append(vec![refused(None, &refusal)]).await.map_err(End::NotJournaled)?;
+                    let refusal = held.hold.abandon(&end.to_string(), &self.shared.journal).await;
+                    self.shared.put_on_record(None, &refusal).await.map_err(End::NotJournaled)?;
                     return Err(end);
                 }
                 changed = policy.changed() => {
                     drop(changed);
                     if let Err(why) = self.shared.gate.still_holds(&held, &self.shared.target) {
-                        return Ok(Err(held.hold.revoke(&why).await));
+                        return Ok(Err(held.hold.revoke(&why, &self.shared.journal).await));
                     }
                 }
                 _ = notices.tick() => {
