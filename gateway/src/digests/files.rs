@@ -106,6 +106,10 @@ impl RunFiles {
         }
     }
 
+    pub fn run(&self) -> RunId {
+        self.run
+    }
+
     /// Where the run's digests stand; none when somebody else has settled it in the meantime. Blocks.
     pub fn chain(&self) -> Result<Option<RunChain>, FileError> {
         self.read(STATE)
