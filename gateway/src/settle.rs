@@ -66,10 +66,16 @@ impl Settler<'_> {
         }
         for spool in self.spool.adopt().await {
             match spool.recover().await {
-                Ok(recovered) => try_settle(&spool, self.journal, recovered).await,
-                Err(error) => tracing::error!(%error, "the spool of a gateway that is gone cannot be recovered"),
+                Ok(recovered) => {
+                    try_settle(&spool, self.journal, recovered).await;
+                    adopted.push(spool);
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the spool of a gateway that is gone cannot be recovered");
+                    // Its lock goes with it, and whoever looks next tries again.
+                    spool.stop().await;
+                }
             }
-            adopted.push(spool);
         }
         let mut left = Vec::new();
         for spool in adopted.drain(..) {

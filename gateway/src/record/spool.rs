@@ -49,6 +49,8 @@ pub(super) struct Shared {
     pub key: Arc<SigningKey>,
     pub wait_max: Duration,
     pub sessions: Mutex<HashMap<SessionId, Arc<Session>>>,
+    /// Broken recordings, with their bytes: their directories stay until a person takes them away.
+    given_up: Mutex<HashMap<SessionId, u64>>,
     failing: Mutex<Option<Failing>>,
     pub writers: Semaphore,
     pub sealers: Semaphore,
@@ -128,6 +130,7 @@ impl Spool {
             key,
             wait_max,
             sessions: Mutex::default(),
+            given_up: Mutex::default(),
             failing: Mutex::default(),
             writers: Semaphore::new(WRITERS_MAX),
             sealers: Semaphore::new(SEALERS_MAX),
@@ -149,12 +152,17 @@ impl Spool {
     /// before: killed in between, the next start returns them again. A directory that cannot be understood is logged
     /// and left where it is.
     pub async fn recover(&self) -> Result<Vec<Recovered>, RecordError> {
-        recover::recover(&self.shared).await
+        recover::recover(&self.shared, |_| true).await
     }
 
-    /// As `recover`, but only what recorders of this run left behind, of sessions that are over.
+    /// As `recover`, again and again: of what recorders of this run left behind, that of sessions that are over, and what
+    /// could not be read before. What goes wrong is logged.
     pub async fn recover_left(&self, is_over: impl Fn(SessionId) -> bool) -> Vec<Recovered> {
-        recover::recover_left(&self.shared, is_over).await
+        let recovered = recover::recover(&self.shared, is_over).await;
+        recovered.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the recording spool cannot be looked at");
+            Vec::new()
+        })
     }
 
     /// Lets the ends of recovered recordings go to the store. Waits for that at most `wait_max`; what the store does not
@@ -292,6 +300,33 @@ impl Shared {
         self.space.notify_waiters();
     }
 
+    /// Corrects the count of a session's bytes that was made when the spool was opened.
+    pub fn settle_count(&self, before: u64, now: u64) {
+        self.add(now.saturating_sub(before));
+        self.release(before.saturating_sub(now));
+    }
+
+    /// Whether a session's directory is nothing to recover.
+    pub fn knows(&self, session: &SessionId) -> bool {
+        lock(&self.sessions).contains_key(session) || lock(&self.given_up).contains_key(session)
+    }
+
+    /// Leaves a broken recording to a person. Its bytes count until its directory is taken away.
+    pub fn give_up(&self, session: SessionId, bytes: u64) {
+        lock(&self.given_up).insert(session, bytes);
+    }
+
+    /// Counts no more what a person took away. Blocks.
+    pub fn forget_taken_away(&self) {
+        lock(&self.given_up).retain(|session, bytes| {
+            let is_there = self.dir.join(session.to_string()).exists();
+            if !is_there {
+                self.release(*bytes);
+            }
+            is_there
+        });
+    }
+
     /// From now on the store owes an answer: a store that is silent is down like one that fails.
     pub fn store_asked(&self) {
         let since = Instant::now();
@@ -363,7 +398,13 @@ async fn tend(shared: Arc<Shared>) {
         for session in &sessions {
             session.ship_again(&shared, now);
         }
-        lock(&shared.sessions).retain(|_, session| !(session.is_broken() && session.left.load(Ordering::Acquire)));
+        lock(&shared.sessions).retain(|id, session| {
+            let is_left = session.is_broken() && session.left.load(Ordering::Acquire);
+            if is_left {
+                shared.give_up(*id, session.bytes());
+            }
+            !is_left
+        });
     }
 }
 

@@ -225,6 +225,28 @@ async fn an_end_that_cannot_be_journaled_stays_in_the_spool_until_it_can() {
 }
 
 #[tokio::test]
+async fn a_recording_that_could_not_be_read_when_its_spool_was_taken_over_is_tried_again() {
+    let house = house();
+    let dead = house.gateway();
+    let session = house.leave(&dead).await.id;
+    kill(dead).await;
+    let spools = std::fs::read_dir(house.dir.path().join("spools")).unwrap();
+    let dir = spools.map(|entry| entry.unwrap().path()).next().unwrap();
+    let head = dir.join(session.to_string()).join("head");
+    let aside = head.with_file_name("aside");
+    std::fs::rename(&head, &aside).unwrap();
+    std::fs::create_dir(&head).unwrap();
+    let (other, mut adopted) = (house.gateway(), Vec::new());
+    other.look(&house, &mut adopted).await;
+    assert_eq!(adopted.len(), 1);
+    std::fs::remove_dir(&head).unwrap();
+    std::fs::rename(&aside, &head).unwrap();
+    other.look(&house, &mut adopted).await;
+    assert!(adopted.is_empty());
+    house.verify(session).await;
+}
+
+#[tokio::test]
 async fn what_a_session_of_this_gateway_left_is_closed_once_the_session_is_over() {
     let house = house();
     let gateway = house.gateway();

@@ -1,5 +1,6 @@
 mod disk;
 mod kill;
+mod power;
 mod shared;
 
 use super::session::BUFFER_BYTES_MAX;
