@@ -6,7 +6,7 @@
 
 use super::RecordError;
 use super::session::write_atomically;
-use super::spool::GONE;
+use super::spool::{GONE, bytes_in};
 use countersign_infra::recordings::key::{Keyring, PublicKey};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
@@ -18,7 +18,7 @@ const LOCK: &str = "lock";
 /// The public keys of the gateways that signed what is in a spool: trusted for that and nothing else.
 const KEY_ENDING: &str = "pub.pem";
 /// Spools that are taken at one look: what is found is worked on with the means of one gateway.
-const TAKEN_MAX: usize = 4;
+pub(super) const TAKEN_MAX: usize = 4;
 
 /// A spool's directory, and the lock on it.
 pub(super) struct Taken {
@@ -49,8 +49,15 @@ pub(super) fn take_new(beside: &Path) -> Result<Taken, RecordError> {
     Ok(Taken { dir, lock })
 }
 
-/// Takes spools whose gateways are gone. Empty ones are removed. Blocks.
-pub(super) fn take_dead(beside: &Path) -> Result<Vec<Taken>, RecordError> {
+/// What gateways that are gone left behind.
+pub(super) struct Dead {
+    pub taken: Vec<Taken>,
+    /// In the spools that were not taken.
+    pub bytes_beside: u64,
+}
+
+/// Takes spools whose gateways are gone, `taken_max` at most. Empty ones are removed. Blocks.
+pub(super) fn take_dead(beside: &Path, taken_max: usize) -> Result<Dead, RecordError> {
     let mut found = Vec::new();
     for entry in fs::read_dir(beside).map_err(RecordError::io(beside))? {
         let path = entry.map_err(RecordError::io(beside))?.path();
@@ -61,18 +68,18 @@ pub(super) fn take_dead(beside: &Path) -> Result<Vec<Taken>, RecordError> {
         }
     }
     found.sort_unstable();
-    let mut taken = Vec::new();
+    let (mut taken, mut bytes_beside) = (Vec::new(), 0);
     for dir in found {
+        let is_enough = taken.len() >= taken_max;
         match take(&dir) {
+            // Weighed under its lock, which is given back at once.
+            Ok(Some(found)) if is_enough => bytes_beside += bytes_in(&found.dir).unwrap_or_default(),
             Ok(found) => taken.extend(found),
             // One that cannot be taken must not hide the others.
             Err(error) => tracing::warn!(%error, "the spool of a gateway that is gone cannot be taken"),
         }
-        if taken.len() == TAKEN_MAX {
-            break;
-        }
     }
-    Ok(taken)
+    Ok(Dead { taken, bytes_beside })
 }
 
 fn take(dir: &Path) -> Result<Option<Taken>, RecordError> {
