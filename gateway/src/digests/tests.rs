@@ -323,6 +323,24 @@ async fn a_run_that_lives_is_not_taken_for_dead() {
     assert_eq!(house.digests().await.len(), 1);
 }
 
+#[tokio::test]
+async fn a_lock_that_was_left_when_a_run_was_settled_is_removed() {
+    let house = house();
+    let (digests, _) = house.begin().await;
+    let left = |age: u64| {
+        let run = RunId(uuid::Uuid::now_v7());
+        let path = house.dir.path().join("runs").join(format!("{run}.lock"));
+        let lock = std::fs::File::create(&path).unwrap();
+        let modified = std::time::SystemTime::now() - Duration::from_secs(age);
+        lock.set_modified(modified).unwrap();
+        path
+    };
+    let (old, new) = (left(120), left(0));
+    settle_the_dead(&digests).await;
+    assert!(!old.exists());
+    assert!(new.exists(), "that of a run that begins");
+}
+
 #[test]
 fn digests_are_due_a_little_after_the_full_hour() {
     for (now, seconds) in [

@@ -164,6 +164,37 @@ async fn what_a_dead_gateway_left_that_nobody_understands_stays_for_a_person_to_
     assert!(strange.join("0.frames").exists());
 }
 
+#[tokio::test]
+async fn a_spool_that_was_never_finished_is_removed_and_what_cannot_be_removed_hides_no_other() {
+    let house = house();
+    let dead = house.open_beside(&house.key);
+    house.store.feel(Mood::Down);
+    let mut recorder = dead.open_session(&header()).unwrap();
+    recorder.durable().await.unwrap();
+    house.kill(dead, vec![recorder]).await;
+    let begun = |age: u64| {
+        let dir = house
+            .dir
+            .path()
+            .join("shared")
+            .join(format!(".{}.new", uuid::Uuid::now_v7()));
+        fs::create_dir(&dir).unwrap();
+        fs::write(dir.join("lock"), b"").unwrap();
+        let modified = std::time::SystemTime::now() - Duration::from_secs(age);
+        fs::File::open(&dir).unwrap().set_modified(modified).unwrap();
+        dir
+    };
+    let (old, new) = (begun(120), begun(0));
+    // A directory is expected there.
+    let stubborn = house.dir.path().join("shared").join("0.gone");
+    fs::write(&stubborn, b"").unwrap();
+    let spool = house.open_beside(&house.key);
+    assert_eq!(spool.adopt().await.len(), 1);
+    assert!(!old.exists());
+    assert!(new.exists(), "that of a gateway that starts");
+    assert!(stubborn.exists());
+}
+
 /// So many dead gateways that left 2 MB each, because the store is down.
 async fn leave(house: &House, gateways: u64) {
     house.store.feel(Mood::Down);
