@@ -87,7 +87,7 @@ pub async fn run(config: PathBuf) -> anyhow::Result<()> {
     let tasks = TaskTracker::new();
     let (app, stores, recording_keys) = assemble(config, &stop).await?;
     let app = Arc::new(app);
-    settle::earlier_run(&app.spool, &app.journal).await?;
+    settle::earlier_run(&app.spool, &app.journal).await;
 
     let postgres = TcpListener::bind(app.config.postgres.listen)
         .await
@@ -142,7 +142,7 @@ pub async fn run(config: PathBuf) -> anyhow::Result<()> {
     let keep_stop = sessions_ended.clone();
     tasks.spawn(async move { holds.look_after_kept(&writers, keep_stop).await });
     let (settling, settle_stop) = (app.clone(), stop.clone());
-    tasks.spawn(async move { settling.settler().keep(settle_stop).await });
+    tasks.spawn(async move { settling.settler().keep(&settling.digests, settle_stop).await });
     let (digesting, digests_stop) = (app.clone(), stop.clone());
     tasks.spawn(async move { digesting.digests.keep(digests_stop).await });
 

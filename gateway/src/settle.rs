@@ -3,25 +3,28 @@
 //! The order is the same everywhere: the manifest goes into the spool, the end into the journal, the manifest to the
 //! store, and then only is the recording gone from the spool. Killed at any step, the next one to look does the rest.
 
+use crate::digests::Digests;
 use crate::journal::{NotJournaled, SessionJournal};
 use crate::record::{Recovered, Spool};
 use crate::sessions::SessionRegistry;
-use anyhow::Context;
 use countersign_infra::domain::audit::{Event, Happening};
 use countersign_infra::domain::id::SessionId;
 use countersign_infra::journal::{Journal, JournalError};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 /// How often dead gateways and left recordings are looked for, on the local disk and in memory only.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 const WHY: &str = "the gateway ended without closing it";
 
-/// Closes what an earlier run of the gateway left open in its own spool.
-pub async fn earlier_run(spool: &Spool, journal: &Arc<dyn Journal>) -> anyhow::Result<()> {
-    let recovered = spool.recover().await.context("the recordings of an earlier run")?;
-    Ok(settle(spool, journal, recovered).await?)
+/// Closes what an earlier run of the gateway left open in its own spool. What goes wrong keeps nobody from starting: it is
+/// logged, and the settler comes back to it.
+pub async fn earlier_run(spool: &Spool, journal: &Arc<dyn Journal>) {
+    match spool.recover().await {
+        Ok(recovered) => try_settle(spool, journal, recovered).await,
+        Err(error) => tracing::error!(%error, "the recordings of an earlier run cannot be recovered"),
+    }
 }
 
 /// Settles what sessions of this gateway and gateways that are gone left behind.
@@ -32,12 +35,18 @@ pub struct Settler<'a> {
 }
 
 impl Settler<'_> {
-    /// Looks at once and then every 30 s until `stop`.
-    pub async fn keep(&self, stop: CancellationToken) {
+    /// Looks at once and then every 30 s until `stop`; what is settled goes into the last digests of dead runs.
+    pub async fn keep(&self, digests: &Digests, stop: CancellationToken) {
         let mut adopted = Vec::new();
         loop {
+            let look = async {
+                self.look(&mut adopted).await;
+                if let Err(error) = digests.settle_the_dead(Instant::now()).await {
+                    tracing::error!(%error, "the last digest of a dead run is not written yet");
+                }
+            };
             // May be dropped at any await: what was not finished is found again, by this gateway or another one.
-            let looked = stop.run_until_cancelled(self.look(&mut adopted)).await;
+            let looked = stop.run_until_cancelled(look).await;
             let slept = stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await;
             if looked.is_none() || slept.is_none() {
                 break;
@@ -51,17 +60,22 @@ impl Settler<'_> {
     /// Does all that can be done now. `adopted` are the spools of others that are not empty yet.
     pub async fn look(&self, adopted: &mut Vec<Spool>) {
         let is_over = |session: SessionId| self.sessions.find(session).is_none();
-        self.try_settle(self.spool, self.spool.recover_left(is_over).await)
-            .await;
+        try_settle(self.spool, self.journal, self.spool.recover_left(is_over).await).await;
         for spool in &*adopted {
-            self.try_settle(spool, spool.recover_left(|_| true).await).await;
+            try_settle(spool, self.journal, spool.recover_left(|_| true).await).await;
         }
         for spool in self.spool.adopt().await {
             match spool.recover().await {
-                Ok(recovered) => self.try_settle(&spool, recovered).await,
-                Err(error) => tracing::error!(%error, "the spool of a gateway that is gone cannot be recovered"),
+                Ok(recovered) => {
+                    try_settle(&spool, self.journal, recovered).await;
+                    adopted.push(spool);
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the spool of a gateway that is gone cannot be recovered");
+                    // Its lock goes with it, and whoever looks next tries again.
+                    spool.stop().await;
+                }
             }
-            adopted.push(spool);
         }
         let mut left = Vec::new();
         for spool in adopted.drain(..) {
@@ -76,11 +90,11 @@ impl Settler<'_> {
         }
         *adopted = left;
     }
+}
 
-    async fn try_settle(&self, spool: &Spool, recovered: Vec<Recovered>) {
-        if let Err(error) = settle(spool, self.journal, recovered).await {
-            tracing::error!(%error, "the end of a session could not be journaled; it is tried again");
-        }
+async fn try_settle(spool: &Spool, journal: &Arc<dyn Journal>, recovered: Vec<Recovered>) {
+    if let Err(error) = settle(spool, journal, recovered).await {
+        tracing::error!(%error, "the end of a session could not be journaled; it is tried again");
     }
 }
 

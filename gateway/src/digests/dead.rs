@@ -30,6 +30,8 @@ pub async fn lines(journal: &dyn Journal, chain: &RunChain) -> Result<Vec<Sessio
             .find(|line| line.number == *number)
             .map(SessionLine::anchor);
         let anchor = before.filter(|before| before.chunks > anchor.chunks).unwrap_or(anchor);
+        // It got its number, and then the gateway ended before it was on record: it never began.
+        let closed = closed || (events.is_empty() && anchor.chunks == 0);
         lines.push(SessionLine {
             number: *number,
             session: *session,

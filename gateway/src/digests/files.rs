@@ -15,10 +15,14 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 const STATE: &str = "json";
 const SIGNED: &str = "signed";
 const LOCK: &str = "lock";
+const NEW: &str = "new";
+/// A run that begins has its state so long after its lock at most.
+const BEGUN_WITHIN: Duration = Duration::from_secs(60);
 
 /// A file of a run could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -82,7 +86,7 @@ impl RunFiles {
             let path = entry.map_err(FileError::at(directory))?.path();
             let run = path.file_stem().and_then(|stem| stem.to_str()?.parse::<RunId>().ok());
             if let Some(run) = run
-                && path.extension().is_some_and(|ending| ending == STATE)
+                && (path.extension().is_some_and(|ending| ending == STATE) || is_left_over(&path))
                 && let Some(files) = Self::lock(directory, run)?
             {
                 dead.push(files);
@@ -94,7 +98,10 @@ impl RunFiles {
     /// None when another process holds it.
     fn lock(directory: &Path, run: RunId) -> Result<Option<Self>, FileError> {
         let path = path(directory, run, LOCK);
-        let lock = File::create(&path).map_err(FileError::at(&path))?;
+        let mut options = File::options();
+        // Its time stays that of the run's begin.
+        let lock = options.write(true).create(true).truncate(false).open(&path);
+        let lock = lock.map_err(FileError::at(&path))?;
         match lock.try_lock() {
             Ok(()) => Ok(Some(Self {
                 directory: directory.to_owned(),
@@ -104,6 +111,10 @@ impl RunFiles {
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(FileError::at(&path)(error)),
         }
+    }
+
+    pub fn run(&self) -> RunId {
+        self.run
     }
 
     /// Where the run's digests stand; none when somebody else has settled it in the meantime. Blocks.
@@ -133,7 +144,7 @@ impl RunFiles {
 
     /// Removes all files of a run that has nothing more to say. Blocks.
     pub fn settle(&self) -> Result<(), FileError> {
-        [SIGNED, STATE, LOCK]
+        [NEW, SIGNED, STATE, LOCK]
             .into_iter()
             .try_for_each(|ending| self.remove(ending))
     }
@@ -151,7 +162,7 @@ impl RunFiles {
 
     fn write(&self, ending: &str, value: &impl Serialize) -> Result<(), FileError> {
         let path = path(&self.directory, self.run, ending);
-        let temporary = path.with_extension("new");
+        let temporary = path.with_extension(NEW);
         let write = || {
             let json = serde_json::to_vec(value)?;
             let mut file = File::options()
@@ -175,6 +186,14 @@ impl RunFiles {
             Ok(()) | Err(_) => Ok(()),
         }
     }
+}
+
+/// A lock without a state: the process ended while it settled the run, or while it began.
+fn is_left_over(path: &Path) -> bool {
+    let age = || fs::metadata(path).ok()?.modified().ok()?.elapsed().ok();
+    path.extension().is_some_and(|ending| ending == LOCK)
+        && !path.with_extension(STATE).exists()
+        && age().is_some_and(|age| age >= BEGUN_WITHIN)
 }
 
 fn path(directory: &Path, run: RunId, ending: &str) -> PathBuf {

@@ -23,9 +23,10 @@ use countersign_infra::recordings::digest::{
 use countersign_infra::recordings::key::SigningKey;
 use countersign_infra::recordings::{RecordingError, RecordingStore};
 use files::{OnItsWay, RunFiles};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 
@@ -35,6 +36,9 @@ const JITTER_SECONDS_MAX: u64 = 120;
 const STORE_WAIT_MAX: Duration = Duration::from_secs(30);
 /// After a failure the next attempt comes so much later.
 const AGAIN_AFTER: Duration = Duration::from_secs(60);
+/// A run is found dead for so long before its last digest is made of the journal: by then the indexes of the journal
+/// know of its last sessions, and what is in the spool is settled. A last digest is never made again.
+const DEAD_FOR: Duration = Duration::from_secs(60);
 /// How long the last digest may hold up the end of the gateway.
 const END_WAIT_MAX: Duration = Duration::from_secs(15);
 
@@ -74,6 +78,8 @@ pub struct Digests {
     sessions: SessionRegistry,
     /// Held across the writing on purpose: one digest follows the other. Every wait within is bounded.
     own: Mutex<Option<Run>>,
+    /// Runs whose last digest is still to be made, and since when they are known to be dead.
+    dead: std::sync::Mutex<BTreeMap<RunId, Instant>>,
 }
 
 /// A run whose digests this gateway writes.
@@ -92,6 +98,7 @@ impl Digests {
             means,
             sessions,
             own: Mutex::new(Some(Run { files, chain })),
+            dead: std::sync::Mutex::default(),
         })
     }
 
@@ -99,14 +106,12 @@ impl Digests {
         &self.means
     }
 
-    /// Settles dead runs, and signs a digest after each hour that had sessions, until `stop`. What is being written
-    /// then is finished.
+    /// Signs a digest after each hour that had sessions, until `stop`. What is being written then is finished.
     pub async fn keep(&self, stop: CancellationToken) {
         loop {
-            let settled = self.settle_the_dead().await;
             let signed = self.sign(Utc::now(), false).await;
             let mut wait = until_due(Utc::now(), jitter(self.sessions.run()));
-            for error in [settled.err(), signed.err()].into_iter().flatten() {
+            if let Err(error) = signed {
                 tracing::error!(%error, "a digest of sessions is not written yet");
                 wait = wait.min(AGAIN_AFTER);
             }
@@ -145,15 +150,31 @@ impl Digests {
         }
     }
 
-    /// Writes the last digest of each run that left its files here and lives no more.
-    pub async fn settle_the_dead(&self) -> Result<(), NotDigested> {
+    /// Writes the last digest of each run that left its files here and was found dead a minute ago. Call it after what
+    /// those runs left in the spool was settled.
+    pub async fn settle_the_dead(&self, now: Instant) -> Result<(), NotDigested> {
         let directory = self.means.directory.clone();
         let mut first = Ok(());
-        for files in tokio::task::spawn_blocking(move || RunFiles::of_the_dead(&directory)).await?? {
+        let found = tokio::task::spawn_blocking(move || RunFiles::of_the_dead(&directory)).await??;
+        for files in self.dead_for_long(found, now) {
             // One that cannot be settled must not keep the others from it.
             first = first.and(self.means.bury(Arc::new(files)).await);
         }
         first
+    }
+
+    /// Lets those go that were found dead a moment ago only.
+    fn dead_for_long(&self, found: Vec<RunFiles>, now: Instant) -> Vec<RunFiles> {
+        let mut dead = self.dead.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::take(&mut *dead);
+        for files in &found {
+            dead.insert(files.run(), before.get(&files.run()).copied().unwrap_or(now));
+        }
+        let since = |files: &RunFiles| dead.get(&files.run()).copied().unwrap_or(now);
+        found
+            .into_iter()
+            .filter(|files| now.saturating_duration_since(since(files)) >= DEAD_FOR)
+            .collect()
     }
 }
 

@@ -121,6 +121,13 @@ fn said(digest: &RunDigest) -> Vec<(u64, u64, bool)> {
     lines.map(|line| (line.number, line.chunks, line.closed)).collect()
 }
 
+/// Settles what died before this, as after the wait.
+async fn settle_the_dead(digests: &Digests) {
+    let now = Instant::now();
+    digests.settle_the_dead(now).await.unwrap();
+    digests.settle_the_dead(now + DEAD_FOR).await.unwrap();
+}
+
 fn live(sessions: &SessionRegistry) -> crate::sessions::SessionGuard {
     sessions.register(&header(|id| sessions.number(id)), CancellationToken::new())
 }
@@ -131,7 +138,7 @@ async fn an_hour_without_sessions_asks_nothing_of_the_store_or_the_journal() {
     house.recordings.feel(Mood::Down);
     let (digests, sessions) = house.begin().await;
     digests.sign(Utc::now(), false).await.unwrap();
-    digests.settle_the_dead().await.unwrap();
+    settle_the_dead(&digests).await;
     digests.sign(Utc::now(), true).await.unwrap();
     assert_eq!(house.recordings.failures(), 0);
     assert!(house.journaled().await.is_empty() && sessions.lines().is_empty());
@@ -227,8 +234,8 @@ async fn the_last_digest_of_a_run_that_was_killed_is_made_of_the_journal() {
     drop(digests);
 
     let (next, _) = house.begin().await;
-    next.settle_the_dead().await.unwrap();
-    next.settle_the_dead().await.unwrap();
+    settle_the_dead(&next).await;
+    settle_the_dead(&next).await;
     let found = house.digests().await;
     assert_eq!(found.len(), 2);
     assert!(found[1].interrupted && found[1].ends && !found[0].ends);
@@ -236,6 +243,19 @@ async fn the_last_digest_of_a_run_that_was_killed_is_made_of_the_journal() {
     assert_eq!(said(&found[1]), expected);
     assert_eq!(found[1].sessions[3].session, last.id);
     assert_eq!(house.run_files(), 2, "only those of the run that lives");
+}
+
+#[tokio::test]
+async fn a_session_that_a_digest_named_and_the_journal_never_had_is_said_to_have_never_begun() {
+    let house = house();
+    let (digests, sessions) = house.begin().await;
+    sessions.number(SessionId(uuid::Uuid::now_v7()));
+    digests.sign(Utc::now(), false).await.unwrap();
+    drop(digests);
+    let (next, _) = house.begin().await;
+    settle_the_dead(&next).await;
+    let lines: Vec<_> = house.digests().await.iter().map(said).collect();
+    assert_eq!(lines, [vec![(0, 0, false)], vec![(0, 0, true)]]);
 }
 
 #[tokio::test]
@@ -249,7 +269,7 @@ async fn a_digest_that_was_on_its_way_when_the_gateway_was_killed_arrives_once()
     drop(digests);
     house.recordings.feel(Mood::Well);
     let (next, _) = house.begin().await;
-    next.settle_the_dead().await.unwrap();
+    settle_the_dead(&next).await;
     let found = house.digests().await;
     assert_eq!(found.len(), 1);
     assert!(found[0].ends && !found[0].interrupted);
@@ -265,11 +285,29 @@ async fn a_gateway_that_shares_the_directory_signs_for_one_that_is_gone() {
     let other = Arc::new(SigningKey::generate().unwrap());
     house.keys.add(other.public().clone());
     let (neighbour, _) = house.begin_as("g2", other.clone()).await;
-    neighbour.settle_the_dead().await.unwrap();
+    settle_the_dead(&neighbour).await;
     let found = house.digests().await;
     assert_eq!((found.len(), said(&found[0])), (1, vec![(0, 2, true)]));
     assert_eq!((found[0].gateway.as_str(), found[0].key()), ("g1", other.key_id()));
     assert!(found[0].interrupted && found[0].ends);
+}
+
+#[tokio::test]
+async fn a_last_digest_is_made_a_minute_after_the_run_was_found_dead_because_it_is_never_made_again() {
+    let house = house();
+    let (digests, sessions) = house.begin().await;
+    let header = header(|id| sessions.number(id));
+    drop(digests);
+    let (next, _) = house.begin().await;
+    let now = Instant::now();
+    next.settle_the_dead(now).await.unwrap();
+    next.settle_the_dead(now + DEAD_FOR / 2).await.unwrap();
+    assert!(house.digests().await.is_empty());
+    // What an index of the journal did not show yet.
+    house.journal(&header, &[anchor(1)], true).await;
+    next.settle_the_dead(now + DEAD_FOR).await.unwrap();
+    let lines: Vec<_> = house.digests().await.iter().map(said).collect();
+    assert_eq!(lines, [vec![(0, 1, true)]]);
 }
 
 #[tokio::test]
@@ -278,11 +316,29 @@ async fn a_run_that_lives_is_not_taken_for_dead() {
     let (alive, sessions) = house.begin().await;
     let guard = live(&sessions);
     let (other, _) = house.begin().await;
-    other.settle_the_dead().await.unwrap();
+    settle_the_dead(&other).await;
     assert!(house.digests().await.is_empty());
     drop(guard);
     alive.sign(Utc::now(), true).await.unwrap();
     assert_eq!(house.digests().await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_lock_that_was_left_when_a_run_was_settled_is_removed() {
+    let house = house();
+    let (digests, _) = house.begin().await;
+    let left = |age: u64| {
+        let run = RunId(uuid::Uuid::now_v7());
+        let path = house.dir.path().join("runs").join(format!("{run}.lock"));
+        let lock = std::fs::File::create(&path).unwrap();
+        let modified = std::time::SystemTime::now() - Duration::from_secs(age);
+        lock.set_modified(modified).unwrap();
+        path
+    };
+    let (old, new) = (left(120), left(0));
+    settle_the_dead(&digests).await;
+    assert!(!old.exists());
+    assert!(new.exists(), "that of a run that begins");
 }
 
 #[test]

@@ -11,6 +11,7 @@
 mod neighbours;
 mod recorder;
 mod recover;
+mod room;
 mod session;
 mod ship;
 mod spool;
@@ -43,6 +44,12 @@ pub enum RecordError {
          store is too slow or down: look at the store, or raise limits.spool_bytes_max"
     )]
     SpoolFull { bytes_max: u64, waited_seconds: u64 },
+    /// What waits for the recording store leaves no room for another session.
+    #[error(
+        "the recording spool is full: {bytes} bytes wait for the recording store, also those of gateways that are gone, \
+         and {bytes_max} may: look at the store, take broken recordings out of the spool, or raise limits.spool_bytes_max"
+    )]
+    NoRoom { bytes: u64, bytes_max: u64 },
     /// The recording store has been failing for longer than sessions may wait for it.
     #[error("nothing could be sent to the recording store for {seconds} s: {message}")]
     StoreDown { seconds: u64, message: String },
@@ -74,6 +81,10 @@ impl RecordError {
             } => Self::SpoolFull {
                 bytes_max: *bytes_max,
                 waited_seconds: *waited_seconds,
+            },
+            Self::NoRoom { bytes, bytes_max } => Self::NoRoom {
+                bytes: *bytes,
+                bytes_max: *bytes_max,
             },
             Self::StoreDown { seconds, message } => Self::StoreDown {
                 seconds: *seconds,

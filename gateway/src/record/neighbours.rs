@@ -6,19 +6,24 @@
 
 use super::RecordError;
 use super::session::write_atomically;
-use super::spool::GONE;
+use super::spool::{GONE, bytes_in};
 use countersign_infra::recordings::key::{Keyring, PublicKey};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use uuid::Uuid;
 
 const LOCK: &str = "lock";
+/// A spool that is not locked yet has a dot before its name, and this ending.
+const NEW_ENDING: &str = ".new";
+/// Nobody takes longer between making a spool and giving it its name.
+const MADE_WITHIN: Duration = Duration::from_secs(60);
 /// The public keys of the gateways that signed what is in a spool: trusted for that and nothing else.
 const KEY_ENDING: &str = "pub.pem";
 /// Spools that are taken at one look: what is found is worked on with the means of one gateway.
-const TAKEN_MAX: usize = 4;
+pub(super) const TAKEN_MAX: usize = 4;
 
 /// A spool's directory, and the lock on it.
 pub(super) struct Taken {
@@ -42,37 +47,48 @@ pub(super) fn take_own(dir: &Path) -> Result<Taken, RecordError> {
 pub(super) fn take_new(beside: &Path) -> Result<Taken, RecordError> {
     let name = Uuid::now_v7().to_string();
     // Under this name nobody takes it for a dead gateway's before it is locked.
-    let hidden = beside.join(format!(".{name}.new"));
+    let hidden = beside.join(format!(".{name}{NEW_ENDING}"));
     let Taken { lock, .. } = take_own(&hidden)?;
     let dir = beside.join(name);
     fs::rename(&hidden, &dir).map_err(RecordError::io(&hidden))?;
     Ok(Taken { dir, lock })
 }
 
-/// Takes spools whose gateways are gone. Empty ones are removed. Blocks.
-pub(super) fn take_dead(beside: &Path) -> Result<Vec<Taken>, RecordError> {
+/// What gateways that are gone left behind.
+pub(super) struct Dead {
+    pub taken: Vec<Taken>,
+    /// In the spools that were not taken.
+    pub bytes_beside: u64,
+}
+
+/// Takes spools whose gateways are gone, `taken_max` at most. Empty ones are removed. Blocks.
+pub(super) fn take_dead(beside: &Path, taken_max: usize) -> Result<Dead, RecordError> {
     let mut found = Vec::new();
     for entry in fs::read_dir(beside).map_err(RecordError::io(beside))? {
         let path = entry.map_err(RecordError::io(beside))?.path();
-        if path.extension().is_some_and(|ending| ending == GONE) {
-            remove_all(&path)?;
+        let ending = path.extension();
+        if ending.is_some_and(|ending| ending == GONE) || is_begun(&path) {
+            // One that cannot be removed must not hide the others.
+            if let Err(error) = remove_all(&path) {
+                tracing::warn!(%error, "what is left of a spool cannot be removed");
+            }
         } else if is_spool(&path) {
             found.push(path);
         }
     }
     found.sort_unstable();
-    let mut taken = Vec::new();
+    let (mut taken, mut bytes_beside) = (Vec::new(), 0);
     for dir in found {
+        let is_enough = taken.len() >= taken_max;
         match take(&dir) {
+            // Weighed under its lock, which is given back at once.
+            Ok(Some(found)) if is_enough => bytes_beside += bytes_in(&found.dir).unwrap_or_default(),
             Ok(found) => taken.extend(found),
             // One that cannot be taken must not hide the others.
             Err(error) => tracing::warn!(%error, "the spool of a gateway that is gone cannot be taken"),
         }
-        if taken.len() == TAKEN_MAX {
-            break;
-        }
     }
-    Ok(taken)
+    Ok(Dead { taken, bytes_beside })
 }
 
 fn take(dir: &Path) -> Result<Option<Taken>, RecordError> {
@@ -129,6 +145,14 @@ fn make(dir: &Path) -> Result<(), RecordError> {
 fn is_spool(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str());
     name.is_some_and(|name| name.parse::<Uuid>().is_ok()) && path.is_dir()
+}
+
+/// Whether its gateway ended while it [made](take_new) its spool. One that lives is done with that in a moment.
+fn is_begun(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    let hidden = name.and_then(|name| name.strip_prefix('.')?.strip_suffix(NEW_ENDING));
+    let age = || fs::metadata(path).ok()?.modified().ok()?.elapsed().ok();
+    hidden.is_some_and(|name| name.parse::<Uuid>().is_ok()) && age().is_some_and(|age| age >= MADE_WITHIN)
 }
 
 /// None when its gateway lives, or another one was faster and has removed it.

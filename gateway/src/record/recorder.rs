@@ -174,7 +174,7 @@ impl Recorder {
         .await?;
         loop {
             // Listens before it looks, so that room made in between is not missed.
-            let mut room = std::pin::pin!(self.shared.space.notified());
+            let mut room = std::pin::pin!(self.shared.room.space.notified());
             room.as_mut().enable();
             let result = self.try_write_out(rotate).await;
             self.session.ship_again(&self.shared, tokio::time::Instant::now());
@@ -229,7 +229,7 @@ impl Recorder {
 
     fn full(&self) -> RecordError {
         RecordError::SpoolFull {
-            bytes_max: self.shared.bytes_max,
+            bytes_max: self.shared.room.bytes_max,
             waited_seconds: self.shared.wait_max.as_secs(),
         }
     }

@@ -1,12 +1,13 @@
 //! What an earlier run left in the spool: rebuilt, closed as interrupted, and sent.
 
-use super::session::{Head, Session, read_head, spooled_bytes, write_head};
+use super::session::{Head, Session, read_head, spooled_bytes, write_atomically, write_head};
 use super::spool::Shared;
 use super::{RecordError, blocking, lock};
 use bytes::Bytes;
 use countersign_infra::domain::id::{Digest, SessionId};
-use countersign_infra::recordings::format::whole_frames;
+use countersign_infra::recordings::format::{FrameBuffer, Kind, PLAIN_BYTES_MAX, frames, whole_frames};
 use countersign_infra::recordings::key::Keyring;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use std::sync::atomic::Ordering;
 use tokio::time::{Instant, timeout_at};
 
 const WHY: &str = "the gateway ended before the session did";
+const LOST_HERE: &str = "recorded bytes are lost here: the machine ended before its disk had them";
 
 /// A recording that [`Spool::recover`](super::Spool::recover) closed: for the journal first, then for
 /// [`Spool::release`](super::Spool::release).
@@ -24,16 +26,14 @@ pub struct Recovered {
     pub last: Digest,
 }
 
-pub(super) async fn recover(shared: &Arc<Shared>) -> Result<Vec<Recovered>, RecordError> {
-    let mut sessions = left_by_recorders(shared);
-    sessions.extend(left_by_earlier_runs(shared).await?);
-    Ok(close_all(shared, sessions).await)
-}
-
-pub(super) async fn recover_left(shared: &Arc<Shared>, is_over: impl Fn(SessionId) -> bool) -> Vec<Recovered> {
+pub(super) async fn recover(
+    shared: &Arc<Shared>,
+    is_over: impl Fn(SessionId) -> bool,
+) -> Result<Vec<Recovered>, RecordError> {
     let mut sessions = left_by_recorders(shared);
     sessions.retain(|session| is_over(session.id));
-    close_all(shared, sessions).await
+    sessions.extend(left_by_earlier_runs(shared).await?);
+    Ok(close_all(shared, sessions).await)
 }
 
 async fn close_all(shared: &Arc<Shared>, sessions: Vec<Arc<Session>>) -> Vec<Recovered> {
@@ -74,9 +74,11 @@ fn left_by_recorders(shared: &Shared) -> Vec<Arc<Session>> {
     sessions.values().filter(is_left).cloned().collect()
 }
 
+/// What this run does not know, or could not read when it looked before.
 async fn left_by_earlier_runs(shared: &Arc<Shared>) -> Result<Vec<Arc<Session>>, RecordError> {
     let for_reading = Arc::clone(shared);
     let found = blocking(&shared.dir, move || {
+        for_reading.forget_taken_away();
         let mut found = Vec::new();
         let left = session_directories(&for_reading)?;
         if left.is_empty() {
@@ -84,17 +86,15 @@ async fn left_by_earlier_runs(shared: &Arc<Shared>) -> Result<Vec<Arc<Session>>,
         }
         let keys = super::neighbours::keys_of(&for_reading.dir, for_reading.key.public());
         for (id, dir) in left {
-            let before = spooled_bytes(&dir)?;
-            match load(&dir, id, &keys) {
-                Ok(Some(session)) => {
-                    for_reading.release(before.saturating_sub(session.bytes()));
-                    found.push(Arc::new(session));
+            match take_up(&for_reading, id, &dir, &keys) {
+                Ok(session) => found.extend(session.map(Arc::new)),
+                // One that cannot be taken up must not keep the others from it.
+                Err(error) => {
+                    tracing::error!(session = %id, %error, "a recording in the spool cannot be recovered");
+                    if matches!(error, RecordError::Broken { .. }) {
+                        for_reading.give_up(id, spooled_bytes(&dir).unwrap_or_default());
+                    }
                 }
-                Ok(None) => {
-                    for_reading.release(before);
-                    fs::remove_dir_all(&dir).map_err(RecordError::io(&dir))?;
-                }
-                Err(error) => tracing::error!(session = %id, %error, "a recording in the spool cannot be recovered"),
             }
         }
         Ok(found)
@@ -105,7 +105,21 @@ async fn left_by_earlier_runs(shared: &Arc<Shared>) -> Result<Vec<Arc<Session>>,
     Ok(found)
 }
 
-/// The directories of sessions that this run does not know.
+/// None when nothing was recorded in it; then it is removed.
+fn take_up(shared: &Shared, id: SessionId, dir: &Path, keys: &Keyring) -> Result<Option<Session>, RecordError> {
+    let before = spooled_bytes(dir)?;
+    let session = load(dir, id, keys)?;
+    match &session {
+        Some(session) => shared.settle_count(before, session.bytes()),
+        None => {
+            fs::remove_dir_all(dir).map_err(RecordError::io(dir))?;
+            shared.settle_count(before, 0);
+        }
+    }
+    Ok(session)
+}
+
+/// The directories of sessions that this run does not know and has not given up.
 fn session_directories(shared: &Shared) -> Result<Vec<(SessionId, PathBuf)>, RecordError> {
     let mut found = Vec::new();
     for entry in fs::read_dir(&shared.dir).map_err(RecordError::io(&shared.dir))? {
@@ -113,8 +127,9 @@ fn session_directories(shared: &Shared) -> Result<Vec<(SessionId, PathBuf)>, Rec
         let id = path
             .file_name()
             .and_then(|name| name.to_str()?.parse::<SessionId>().ok());
-        let known = |id: &SessionId| lock(&shared.sessions).contains_key(id);
-        found.extend(id.filter(|id| path.is_dir() && !known(id)).map(|id| (id, path)));
+        // In this order: a session whose recording is complete is forgotten once its directory is gone.
+        let is_new = |id: &SessionId| !shared.knows(id) && path.is_dir();
+        found.extend(id.filter(is_new).map(|id| (id, path)));
     }
     found.sort_unstable();
     Ok(found)
@@ -146,7 +161,7 @@ fn load(dir: &Path, id: SessionId, keys: &Keyring) -> Result<Option<Session>, Re
     {
         return Err(broken("a chunk is missing in the spool".to_owned()));
     }
-    let rotated = keep_whole_frames(dir, sealed, &frames)?;
+    let rotated = keep_whole_frames(dir, &head, &frames)?;
     Session::of_earlier_run(dir.to_owned(), head, rotated, confirmed).map(Some)
 }
 
@@ -162,32 +177,76 @@ fn count_uncounted_chunk(dir: &Path, head: &mut Head, chunks: &[u64], keys: &Key
     write_head(dir, &head.chain, head.started).map_err(|error| error.to_string())
 }
 
-/// Cuts torn tails off, removes files that are chunks already, and closes gaps. Returns the next number.
-fn keep_whole_frames(dir: &Path, sealed: u64, numbers: &[u64]) -> Result<u64, RecordError> {
-    let mut next = sealed;
+/// Removes files that are chunks already, and cuts off what was torn by the end of the gateway. Returns the next number.
+///
+/// Files are written one after the other, so only the last one can be torn by that. An earlier one is cut, empty or
+/// missing when the machine lost its power: what is lost in the middle is said there, before all of it is signed.
+fn keep_whole_frames(dir: &Path, head: &Head, numbers: &[u64]) -> Result<u64, RecordError> {
+    let sealed = head.chain.chunks;
+    let mut left = BTreeMap::new();
     for number in numbers {
-        let path = dir.join(format!("{number}.frames"));
+        let path = frames_path(dir, *number);
         let bytes = Bytes::from(fs::read(&path).map_err(RecordError::io(&path))?);
         let whole = whole_frames(&bytes);
-        if *number < sealed || whole == 0 {
+        if *number < sealed {
             fs::remove_file(&path).map_err(RecordError::io(&path))?;
-            continue;
+        } else {
+            left.insert(*number, (bytes, whole));
         }
-        if whole < bytes.len() {
-            tracing::warn!(path = %path.display(), bytes = bytes.len() - whole, "a torn frame is cut off");
-            let file = fs::OpenOptions::new()
-                .write(true)
-                .open(&path)
-                .map_err(RecordError::io(&path))?;
-            file.set_len(whole as u64).map_err(RecordError::io(&path))?;
-        }
-        if *number != next {
-            let to = dir.join(format!("{next}.frames"));
-            fs::rename(&path, &to).map_err(RecordError::io(&path))?;
-        }
-        next += 1;
     }
-    Ok(next)
+    let filled = |(number, (_, whole)): (&u64, &(Bytes, usize))| (*whole > 0).then_some(*number);
+    let Some(last) = left.iter().filter_map(filled).next_back() else {
+        return left
+            .keys()
+            .try_fold(sealed, |next, number| drop_frames(dir, *number).and(Ok(next)));
+    };
+    for number in left.keys().filter(|number| **number > last) {
+        drop_frames(dir, *number)?;
+    }
+    let mut micros = head.chain.micros;
+    for number in sealed..=last {
+        let path = frames_path(dir, number);
+        let (bytes, whole) = left.remove(&number).unwrap_or_default();
+        micros = last_micros(&bytes, micros);
+        let torn = bytes.len() - whole;
+        if number == last && torn > 0 {
+            tracing::warn!(path = %path.display(), bytes = torn, "a torn frame is cut off");
+            write_atomically(&path, bytes.get(..whole).unwrap_or_default())?;
+        } else if torn > 0 || whole == 0 {
+            tracing::error!(path = %path.display(), bytes = torn, "recorded bytes are lost in the middle of a recording");
+            write_atomically(&path, &with_remark(&bytes, micros))?;
+        }
+    }
+    Ok(last + 1)
+}
+
+fn frames_path(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("{number}.frames"))
+}
+
+/// Nothing whole is in it.
+fn drop_frames(dir: &Path, number: u64) -> Result<(), RecordError> {
+    let path = frames_path(dir, number);
+    tracing::warn!(path = %path.display(), "a file without a whole frame is removed");
+    fs::remove_file(&path).map_err(RecordError::io(&path))
+}
+
+/// When the last of the whole frames was recorded.
+fn last_micros(bytes: &Bytes, before: u64) -> u64 {
+    let whole = frames(bytes).map_while(Result::ok);
+    whole.map(|frame| frame.micros).fold(before, u64::max)
+}
+
+/// The whole frames, and that something was lost after them.
+fn with_remark(bytes: &Bytes, micros: u64) -> Vec<u8> {
+    let mut remark = FrameBuffer::default();
+    remark.push(Kind::Event, micros, &[LOST_HERE.as_bytes()], false);
+    let remark = remark.take();
+    // A file is as long as a chunk may be: where the remark has no room, the frame before it goes.
+    let room = bytes.len().min(PLAIN_BYTES_MAX - remark.len());
+    let mut kept = bytes.slice(..whole_frames(&bytes.slice(..room))).to_vec();
+    kept.extend_from_slice(&remark);
+    kept
 }
 
 fn numbered(dir: &Path, ending: &str) -> Result<Vec<u64>, RecordError> {

@@ -1,7 +1,8 @@
 //! The spool: a bounded directory that all recordings of a gateway share.
 
-use super::neighbours::{self, Taken};
+use super::neighbours::{self, Dead, TAKEN_MAX, Taken};
 use super::recover;
+use super::room::Room;
 use super::session::Session;
 use super::{CHUNK_AGE_MAX, RecordError, Recorder, Recovered, WRITE_INTERVAL, blocking, lock};
 use countersign_infra::domain::id::SessionId;
@@ -15,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -41,14 +42,15 @@ pub struct Spool {
 /// What sessions and background tasks have in common.
 pub(super) struct Shared {
     pub dir: PathBuf,
-    pub bytes_max: u64,
+    /// In this directory.
     bytes: AtomicU64,
-    /// Told when bytes leave the spool.
-    pub space: Notify,
+    pub room: Arc<Room>,
     pub store: Arc<dyn RecordingStore>,
     pub key: Arc<SigningKey>,
     pub wait_max: Duration,
     pub sessions: Mutex<HashMap<SessionId, Arc<Session>>>,
+    /// Broken recordings, with their bytes: their directories stay until a person takes them away.
+    given_up: Mutex<HashMap<SessionId, u64>>,
     failing: Mutex<Option<Failing>>,
     pub writers: Semaphore,
     pub sealers: Semaphore,
@@ -69,7 +71,7 @@ struct Failing {
 
 impl Spool {
     /// Opens the spool and starts its background task. Must be called within a tokio runtime. `bytes_max` bounds what
-    /// lies in the directory (each chunk that is being compressed may add its own size for a moment); `wait_max`
+    /// lies in the directory, and in those that it [adopts](Self::adopt) (each chunk that is being compressed may add its own size for a moment); `wait_max`
     /// bounds how long a session waits for room or for the store.
     ///
     /// `Locked` when another process has it open.
@@ -82,7 +84,7 @@ impl Spool {
     ) -> Result<Self, RecordError> {
         let taken = neighbours::take_own(dir)?;
         let means = Means {
-            bytes_max,
+            room: Arc::new(Room::new(bytes_max, 0)),
             store,
             key,
             wait_max,
@@ -91,7 +93,7 @@ impl Spool {
     }
 
     /// Opens a spool of its own in a directory that several gateways on one disk share, so that each can complete what
-    /// another one left behind. What an earlier run left there is found by [`adopt`](Self::adopt). As `open` otherwise.
+    /// another one left behind. What an earlier run left there is found by [`adopt`](Self::adopt), and counts before. As `open` otherwise.
     pub fn open_beside(
         directory: &Path,
         bytes_max: u64,
@@ -100,8 +102,9 @@ impl Spool {
         wait_max: Duration,
     ) -> Result<Self, RecordError> {
         let taken = neighbours::take_new(directory)?;
+        let beside = neighbours::take_dead(directory, 0)?.bytes_beside;
         let means = Means {
-            bytes_max,
+            room: Arc::new(Room::new(bytes_max, beside)),
             store,
             key,
             wait_max,
@@ -112,22 +115,24 @@ impl Spool {
     fn of(taken: Taken, means: Means, beside: Option<PathBuf>) -> Result<Self, RecordError> {
         let Taken { dir, lock } = taken;
         let Means {
-            bytes_max,
+            room,
             store,
             key,
             wait_max,
         } = means;
         remove_gone(&dir)?;
         neighbours::leave_key(&dir, key.public())?;
+        let bytes = bytes_in(&dir)?;
+        room.add(bytes);
         let shared = Arc::new(Shared {
-            bytes: AtomicU64::new(bytes_in(&dir)?),
+            bytes: AtomicU64::new(bytes),
             dir,
-            bytes_max,
-            space: Notify::new(),
+            room,
             store,
             key,
             wait_max,
             sessions: Mutex::default(),
+            given_up: Mutex::default(),
             failing: Mutex::default(),
             writers: Semaphore::new(WRITERS_MAX),
             sealers: Semaphore::new(SEALERS_MAX),
@@ -149,12 +154,17 @@ impl Spool {
     /// before: killed in between, the next start returns them again. A directory that cannot be understood is logged
     /// and left where it is.
     pub async fn recover(&self) -> Result<Vec<Recovered>, RecordError> {
-        recover::recover(&self.shared).await
+        recover::recover(&self.shared, |_| true).await
     }
 
-    /// As `recover`, but only what recorders of this run left behind, of sessions that are over.
+    /// As `recover`, again and again: of what recorders of this run left behind, that of sessions that are over, and what
+    /// could not be read before. What goes wrong is logged.
     pub async fn recover_left(&self, is_over: impl Fn(SessionId) -> bool) -> Vec<Recovered> {
-        recover::recover_left(&self.shared, is_over).await
+        let recovered = recover::recover(&self.shared, is_over).await;
+        recovered.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the recording spool cannot be looked at");
+            Vec::new()
+        })
     }
 
     /// Lets the ends of recovered recordings go to the store. Waits for that at most `wait_max`; what the store does not
@@ -171,13 +181,16 @@ impl Spool {
             return Vec::new();
         };
         let directory = beside.clone();
-        let taken = blocking(&directory, move || neighbours::take_dead(&beside)).await;
-        let taken = taken.unwrap_or_else(|error| {
-            tracing::warn!(%error, "the spools of other gateways cannot be looked at");
-            Vec::new()
-        });
+        let found = blocking(&directory, move || neighbours::take_dead(&beside, TAKEN_MAX)).await;
+        let Dead { taken, bytes_beside } = match found {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::warn!(%error, "the spools of other gateways cannot be looked at");
+                return Vec::new();
+            }
+        };
         let means = || Means {
-            bytes_max: self.shared.bytes_max,
+            room: Arc::clone(&self.shared.room),
             store: Arc::clone(&self.shared.store),
             key: Arc::clone(&self.shared.key),
             wait_max: self.shared.wait_max,
@@ -192,7 +205,9 @@ impl Spool {
                 }
             }
         };
-        taken.into_iter().filter_map(open).collect()
+        let adopted = taken.into_iter().filter_map(open).collect();
+        self.shared.room.set_beside(bytes_beside);
+        adopted
     }
 
     /// Removes the directory of a spool that shares a directory with others, if nothing is left in it, and says whether
@@ -212,6 +227,7 @@ impl Spool {
     /// Begins the recording of a session; its header is the first frame. Does no I/O.
     pub fn open_session(&self, header: &SessionHeader) -> Result<Recorder, RecordError> {
         self.shared.check_store()?;
+        self.shared.check_room()?;
         let session = Arc::new(Session::new(&self.shared.dir, header));
         let mut sessions = lock(&self.shared.sessions);
         if sessions.insert(header.id, Arc::clone(&session)).is_some() {
@@ -254,7 +270,7 @@ impl Spool {
 
 /// What a spool works with, beside its directory.
 struct Means {
-    bytes_max: u64,
+    room: Arc<Room>,
     store: Arc<dyn RecordingStore>,
     key: Arc<SigningKey>,
     wait_max: Duration,
@@ -269,27 +285,55 @@ impl Drop for Spool {
 impl Shared {
     /// The most bytes that one session may have in the spool.
     pub fn share(&self) -> u64 {
-        (self.bytes_max / SHARE_OF_SESSION).max(SHARE_BYTES_MIN)
+        (self.room.bytes_max / SHARE_OF_SESSION).max(SHARE_BYTES_MIN)
     }
 
     /// Takes room for bytes that are about to be written; false when there is none.
     pub fn reserve(&self, count: u64) -> bool {
-        self.bytes
-            .try_update(Ordering::Relaxed, Ordering::Relaxed, |bytes| {
-                bytes.checked_add(count).filter(|sum| *sum <= self.bytes_max)
-            })
-            .is_ok()
+        let is_reserved = self.room.reserve(count);
+        if is_reserved {
+            self.bytes.fetch_add(count, Ordering::Relaxed);
+        }
+        is_reserved
     }
 
     /// Counts bytes that were written without asking for room.
     pub fn add(&self, count: u64) {
         self.bytes.fetch_add(count, Ordering::Relaxed);
+        self.room.add(count);
     }
 
     /// Gives room back.
     pub fn release(&self, count: u64) {
         self.bytes.fetch_sub(count, Ordering::Relaxed);
-        self.space.notify_waiters();
+        self.room.release(count);
+    }
+
+    /// Corrects the count of a session's bytes that was made when the spool was opened.
+    pub fn settle_count(&self, before: u64, now: u64) {
+        self.add(now.saturating_sub(before));
+        self.release(before.saturating_sub(now));
+    }
+
+    /// Whether a session's directory is nothing to recover.
+    pub fn knows(&self, session: &SessionId) -> bool {
+        lock(&self.sessions).contains_key(session) || lock(&self.given_up).contains_key(session)
+    }
+
+    /// Leaves a broken recording to a person. Its bytes count until its directory is taken away.
+    pub fn give_up(&self, session: SessionId, bytes: u64) {
+        lock(&self.given_up).insert(session, bytes);
+    }
+
+    /// Counts no more what a person took away. Blocks.
+    pub fn forget_taken_away(&self) {
+        lock(&self.given_up).retain(|session, bytes| {
+            let is_there = self.dir.join(session.to_string()).exists();
+            if !is_there {
+                self.release(*bytes);
+            }
+            is_there
+        });
     }
 
     /// From now on the store owes an answer: a store that is silent is down like one that fails.
@@ -317,6 +361,15 @@ impl Shared {
         }
     }
 
+    /// An error while a new session would have no room at all.
+    fn check_room(&self) -> Result<(), RecordError> {
+        let (bytes, bytes_max) = (self.room.bytes(), self.room.bytes_max);
+        if bytes < bytes_max {
+            return Ok(());
+        }
+        Err(RecordError::NoRoom { bytes, bytes_max })
+    }
+
     /// An error once the store has been failing for longer than sessions may wait.
     pub fn check_store(&self) -> Result<(), RecordError> {
         match &*lock(&self.failing) {
@@ -333,6 +386,13 @@ impl Shared {
 
     fn all_sessions(&self) -> Vec<Arc<Session>> {
         lock(&self.sessions).values().cloned().collect()
+    }
+}
+
+/// What is left in a spool that somebody else is to take counts no more here.
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.room.release(self.bytes.load(Ordering::Relaxed));
     }
 }
 
@@ -363,7 +423,13 @@ async fn tend(shared: Arc<Shared>) {
         for session in &sessions {
             session.ship_again(&shared, now);
         }
-        lock(&shared.sessions).retain(|_, session| !(session.is_broken() && session.left.load(Ordering::Acquire)));
+        lock(&shared.sessions).retain(|id, session| {
+            let is_left = session.is_broken() && session.left.load(Ordering::Acquire);
+            if is_left {
+                shared.give_up(*id, session.bytes());
+            }
+            !is_left
+        });
     }
 }
 
@@ -389,7 +455,8 @@ fn remove_gone(dir: &Path) -> Result<(), RecordError> {
     Ok(())
 }
 
-fn bytes_in(dir: &Path) -> Result<u64, RecordError> {
+/// What lies in a spool. Blocks.
+pub(super) fn bytes_in(dir: &Path) -> Result<u64, RecordError> {
     let mut sum = 0;
     for entry in fs::read_dir(dir).map_err(RecordError::io(dir))? {
         let path = entry.map_err(RecordError::io(dir))?.path();

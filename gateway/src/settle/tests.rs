@@ -225,6 +225,28 @@ async fn an_end_that_cannot_be_journaled_stays_in_the_spool_until_it_can() {
 }
 
 #[tokio::test]
+async fn a_recording_that_could_not_be_read_when_its_spool_was_taken_over_is_tried_again() {
+    let house = house();
+    let dead = house.gateway();
+    let session = house.leave(&dead).await.id;
+    kill(dead).await;
+    let spools = std::fs::read_dir(house.dir.path().join("spools")).unwrap();
+    let dir = spools.map(|entry| entry.unwrap().path()).next().unwrap();
+    let head = dir.join(session.to_string()).join("head");
+    let aside = head.with_file_name("aside");
+    std::fs::rename(&head, &aside).unwrap();
+    std::fs::create_dir(&head).unwrap();
+    let (other, mut adopted) = (house.gateway(), Vec::new());
+    other.look(&house, &mut adopted).await;
+    assert_eq!(adopted.len(), 1);
+    std::fs::remove_dir(&head).unwrap();
+    std::fs::rename(&aside, &head).unwrap();
+    other.look(&house, &mut adopted).await;
+    assert!(adopted.is_empty());
+    house.verify(session).await;
+}
+
+#[tokio::test]
 async fn what_a_session_of_this_gateway_left_is_closed_once_the_session_is_over() {
     let house = house();
     let gateway = house.gateway();
@@ -262,10 +284,37 @@ async fn an_earlier_run_of_a_gateway_with_a_spool_of_its_own_is_settled_at_the_s
     kill(gateway).await;
     let spool = open();
     house.switch.off.store(true, Ordering::SeqCst);
-    earlier_run(&spool, &house.journal).await.unwrap_err();
+    earlier_run(&spool, &house.journal).await;
     spool.stop().await;
     drop(spool);
+    assert_eq!(house.recordings.read_manifest(session).await.unwrap(), None);
     house.switch.off.store(false, Ordering::SeqCst);
-    earlier_run(&open(), &house.journal).await.unwrap();
+    earlier_run(&open(), &house.journal).await;
+    house.verify(session).await;
+}
+
+#[tokio::test]
+async fn a_journal_that_cannot_be_read_keeps_no_gateway_from_starting_and_is_settled_later() {
+    let house = house();
+    let key = Arc::new(SigningKey::generate().unwrap());
+    house.keys.lock().unwrap().add(key.public().clone());
+    let open = || {
+        let store = Arc::clone(&house.recordings) as Arc<dyn RecordingStore>;
+        let wait_max = Duration::from_secs(20);
+        let directory = house.dir.path().join("spool");
+        Spool::open(&directory, 1 << 30, store, Arc::clone(&key), wait_max).unwrap()
+    };
+    let gateway = || Gateway {
+        spool: open(),
+        sessions: SessionRegistry::default(),
+    };
+    let dead = gateway();
+    let session = house.leave(&dead).await.id;
+    kill(dead).await;
+    let next = gateway();
+    house.switch.off.store(true, Ordering::SeqCst);
+    earlier_run(&next.spool, &house.journal).await;
+    house.switch.off.store(false, Ordering::SeqCst);
+    next.look(&house, &mut Vec::new()).await;
     house.verify(session).await;
 }

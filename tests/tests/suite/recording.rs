@@ -114,6 +114,56 @@ async fn a_killed_gateways_recording_is_completed_by_another_that_shares_the_spo
     assert_eq!(spools(shared.path()), 0);
 }
 
+/// The store goes while people think: what they approve then is not run, because it could not be recorded.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_approved_after_the_recording_store_failed_is_not_run() {
+    let mut options = WorldOptions::default();
+    options.gateway.limits = "record_wait_seconds_max = 1".to_owned();
+    let world = World::start(options).await.unwrap();
+    let alice = world.gateway.connect("alice", TARGET).await.unwrap();
+    let delete = tokio::spawn(async move { alice.batch_execute("delete from orders where id = 7").await });
+    let held = world.waiting().await.unwrap();
+    let recordings = world.gateway.data().join("recordings");
+    std::fs::remove_dir_all(&recordings).ok();
+    std::fs::write(&recordings, b"a file where the store's directory was").unwrap();
+    let fails = async || world.gateway.connect("bob", TARGET).await.err();
+    eventually("the store to have failed for too long", SOON, fails)
+        .await
+        .unwrap();
+
+    assert_eq!(world.approve("bob", &held.number).unwrap().0, 0);
+    let told = delete.await.unwrap().unwrap_err();
+    let told = told.as_db_error().unwrap().message();
+    assert!(told.contains("cannot be recorded any more"), "{told}");
+    world.becomes(&held.number, "abandoned").await.unwrap();
+    let left = world.count("select count(*) from orders where id = 7").await;
+    assert_eq!(left.unwrap(), 1);
+    let (_, journal) = world
+        .run("bob", &["audit", "--approval", &held.number, "--json"])
+        .unwrap();
+    assert!(!journal.contains("\"executing\""), "{journal}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_chunk_of_a_session_in_which_nothing_is_said_is_anchored() {
+    let world = World::start(WorldOptions::default()).await.unwrap();
+    let idle = world.gateway.connect("alice", TARGET).await.unwrap();
+    idle.simple_query("select 'the last for hours'").await.unwrap();
+    let alice = world.gateway.connect("alice", TARGET).await.unwrap();
+    let delete = tokio::spawn(async move { alice.batch_execute("delete from orders where id = 7").await });
+    let held = world.waiting().await.unwrap();
+    let both = async || {
+        let anchors = ["audit", "--event", "recording_anchor", "--json"];
+        let (code, printed) = world.run("bob", &anchors).ok()?;
+        (code == 0 && printed.matches("\"session\"").count() >= 2).then_some(())
+    };
+    eventually("an anchor of the idle session and of the one that waits", SOON, both)
+        .await
+        .unwrap();
+    assert_eq!(world.state(&held.number).unwrap(), "pending");
+    drop((idle, delete));
+}
+
 /// The spools in a directory that gateways share, beside the files of their runs.
 fn spools(directory: &Path) -> usize {
     let entries = std::fs::read_dir(directory).unwrap();

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Events of one page of the journal.
 const PAGE: usize = 1000;
 /// A session gets its number a moment before the journal has it, and a digest may be signed in between.
-const MOMENT: TimeDelta = TimeDelta::minutes(1);
+pub const MOMENT: TimeDelta = TimeDelta::minutes(1);
 
 /// Something that is not as it was written.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]

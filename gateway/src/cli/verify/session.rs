@@ -41,6 +41,15 @@ pub struct Said {
     pub anchors: Vec<Anchor>,
     /// A digest says that it was over.
     pub closed: bool,
+    /// The last digest that names it says that it lived on: whatever was recorded of it, it is in the journal.
+    pub open: bool,
+}
+
+impl Said {
+    /// Whether something of the session must be there.
+    pub fn has_begun(&self) -> bool {
+        self.open || self.anchors.iter().any(|anchor| anchor.chunks > 0)
+    }
 }
 
 /// Checks a session against its journal and against what digests say of it. The error is [`UnknownSession`] when there
@@ -72,8 +81,7 @@ async fn check_all(
     let Found { events, recording } = source.session(session).await?;
     let events = events?;
     finding.events = events.len();
-    let is_said = said.anchors.iter().any(|anchor| anchor.chunks > 0);
-    if events.is_empty() && recording.is_none() && !is_said {
+    if events.is_empty() && recording.is_none() && !said.has_begun() {
         anyhow::bail!(UnknownSession(session));
     }
     if events.is_empty() && recording.is_none() {

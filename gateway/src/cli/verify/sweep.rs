@@ -1,6 +1,6 @@
 //! The proof of all sessions of a time: that none is missing, and each is as it was written.
 
-use super::gather::{Broken, Gathered, Run};
+use super::gather::{Broken, Gathered, MOMENT, Run};
 use super::session::{Said, UnknownSession, examine};
 use crate::cli::recording::{Found, Source};
 use chrono::TimeDelta;
@@ -103,11 +103,14 @@ impl<'s> Sweep<'s> {
         self.check_chain(id, run);
         self.check_named(id, run);
         for stored in run.digests.values() {
+            let is_told = stored.digest.to < self.span.now - MOMENT;
             for line in stored.digest.sessions.iter().filter(|line| !line.session.0.is_nil()) {
                 let said = self.sessions.entry(line.session).or_default();
                 said.anchors.push(line.anchor());
                 // A session of which nothing was recorded never began: nothing is to be found of it.
                 said.closed |= line.closed && line.chunks > 0;
+                // Or it was about to begin when the digest was signed, and a later one takes that back.
+                said.open = !line.closed && (is_told || said.open);
             }
         }
         for opened in run.opened.values() {
@@ -243,7 +246,7 @@ impl<'s> Sweep<'s> {
         let last = last.unwrap_or(Anchor::START);
         let Found { events, recording } = self.source.session(session).await?;
         let (is_journaled, there) = (!events?.is_empty(), recording.map_or(0, |recording| recording.chunks));
-        if !is_journaled && (there > 0 || last.chunks > 0) {
+        if !is_journaled && (there > 0 || said.has_begun()) {
             self.broken(about, "the journal: it has no event of this session");
         } else if there < last.chunks {
             self.broken(

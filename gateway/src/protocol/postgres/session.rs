@@ -180,6 +180,19 @@ impl Shared {
             return Err(recording_is_over());
         };
         recorder.record(direction, &[bytes]).await?;
+        self.note_anchor(recorder).await
+    }
+
+    /// Writes what was noted for the journal, and how far the recording has come: also of a session in which nothing is
+    /// said, whose last chunk would be missed by nobody otherwise.
+    pub async fn write_notes(&self) -> Result<(), End> {
+        if let Some(recorder) = self.recorder.lock().await.as_ref() {
+            self.note_anchor(recorder).await?;
+        }
+        self.journal.append(Vec::new()).await.map_err(End::NotJournaled)
+    }
+
+    async fn note_anchor(&self, recorder: &Recorder) -> Result<(), End> {
         if let Some(anchor) = recorder.anchor_due(Instant::now()) {
             let happening = Happening::RecordingAnchor {
                 chunks: anchor.chunks,

@@ -1,5 +1,6 @@
 mod disk;
 mod kill;
+mod power;
 mod shared;
 
 use super::session::BUFFER_BYTES_MAX;
@@ -61,6 +62,12 @@ impl House {
         let store = Arc::clone(&self.store) as Arc<dyn RecordingStore>;
         let directory = self.dir.path().join("shared");
         Spool::open_beside(&directory, 1 << 30, store, Arc::clone(key), wait_max).unwrap()
+    }
+
+    fn open_small_beside(&self, bytes_max: u64, wait_max: Duration) -> Spool {
+        let store = Arc::clone(&self.store) as Arc<dyn RecordingStore>;
+        let directory = self.dir.path().join("shared");
+        Spool::open_beside(&directory, bytes_max, store, Arc::clone(&self.key), wait_max).unwrap()
     }
 
     /// The spools in the directory that gateways share.

@@ -163,3 +163,96 @@ async fn what_a_dead_gateway_left_that_nobody_understands_stays_for_a_person_to_
     assert!(spool.adopt().await.is_empty(), "it is not taken up again and again");
     assert!(strange.join("0.frames").exists());
 }
+
+#[tokio::test]
+async fn a_spool_that_was_never_finished_is_removed_and_what_cannot_be_removed_hides_no_other() {
+    let house = house();
+    let dead = house.open_beside(&house.key);
+    house.store.feel(Mood::Down);
+    let mut recorder = dead.open_session(&header()).unwrap();
+    recorder.durable().await.unwrap();
+    house.kill(dead, vec![recorder]).await;
+    let begun = |age: u64| {
+        let dir = house
+            .dir
+            .path()
+            .join("shared")
+            .join(format!(".{}.new", uuid::Uuid::now_v7()));
+        fs::create_dir(&dir).unwrap();
+        fs::write(dir.join("lock"), b"").unwrap();
+        let modified = std::time::SystemTime::now() - Duration::from_secs(age);
+        fs::File::open(&dir).unwrap().set_modified(modified).unwrap();
+        dir
+    };
+    let (old, new) = (begun(120), begun(0));
+    // A directory is expected there.
+    let stubborn = house.dir.path().join("shared").join("0.gone");
+    fs::write(&stubborn, b"").unwrap();
+    let spool = house.open_beside(&house.key);
+    assert_eq!(spool.adopt().await.len(), 1);
+    assert!(!old.exists());
+    assert!(new.exists(), "that of a gateway that starts");
+    assert!(stubborn.exists());
+}
+
+/// So many dead gateways that left 2 MB each, because the store is down.
+async fn leave(house: &House, gateways: u64) {
+    house.store.feel(Mood::Down);
+    for seed in 0..gateways {
+        let dead = house.open_beside(&house.key);
+        let mut recorder = dead.open_session(&header()).unwrap();
+        recorder.record(ANSWER, &[&noise(seed, 2_000_000)]).await.unwrap();
+        recorder.durable().await.unwrap();
+        house.kill(dead, vec![recorder]).await;
+    }
+}
+
+#[tokio::test]
+async fn no_session_is_opened_while_what_dead_gateways_left_fills_the_spool() {
+    let house = house();
+    leave(&house, 2).await;
+    let spool = house.open_small_beside(4_000_000, Duration::from_secs(20));
+    let refused = || spool.open_session(&header()).err();
+    assert!(
+        matches!(refused(), Some(RecordError::NoRoom { .. })),
+        "they lie beside it"
+    );
+    let adopted = spool.adopt().await;
+    assert_eq!(adopted.len(), 2);
+    assert!(
+        matches!(refused(), Some(RecordError::NoRoom { .. })),
+        "they are its own now"
+    );
+    house.store.feel(Mood::Well);
+    for adopted in adopted {
+        house.recover(&adopted).await;
+        assert!(adopted.remove_if_empty().await.unwrap());
+    }
+    spool.open_session(&header()).unwrap().finish("done").await.unwrap();
+}
+
+#[tokio::test]
+async fn one_gateway_that_starts_again_and_again_fills_a_spool_once() {
+    let house = house();
+    leave(&house, 6).await;
+    let bytes_max = 14_000_000;
+    let spool = house.open_small_beside(bytes_max, Duration::from_secs(1));
+    let mut recorder = spool.open_session(&header()).unwrap();
+    let adopted = spool.adopt().await;
+    assert_eq!(adopted.len(), 4, "two are left beside it");
+    let error = loop {
+        if let Err(error) = recorder.record(ANSWER, &[&noise(9, 50_000)]).await {
+            break error;
+        }
+    };
+    let is_either = matches!(error, RecordError::SpoolFull { .. } | RecordError::StoreDown { .. });
+    assert!(is_either, "{error}");
+    let spools = house.spools();
+    let bytes: u64 = spools
+        .iter()
+        .map(|dir| super::super::spool::bytes_in(dir).unwrap())
+        .sum();
+    assert!(bytes > 12_000_000, "{bytes}");
+    // A chunk that is being made lies there twice for a moment.
+    assert!(bytes <= bytes_max + (1 << 20), "{bytes}");
+}

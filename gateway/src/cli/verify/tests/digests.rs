@@ -99,6 +99,32 @@ async fn a_session_of_which_recording_and_journal_were_deleted_is_named_by_the_d
     assert!(!data.sweep_at(Utc::now(), true).await.verified);
 }
 
+/// A digest that was signed before anything of the session was anchored.
+#[tokio::test]
+async fn a_session_that_was_erased_whole_is_named_when_a_digest_says_that_it_lived() {
+    let data = Data::new().await;
+    let header = header(|id| data.sessions.number(id));
+    let live = data.sessions.register(&header, CancellationToken::new());
+    data.digests.sign(Utc::now(), false).await.unwrap();
+    // Its journal may come a moment after its number.
+    assert!(data.sweep().await.verified);
+    let later = Utc::now() + TimeDelta::minutes(5);
+    for is_quick in [false, true] {
+        let swept = data.sweep_at(later, is_quick).await;
+        assert_eq!(swept.broken.len(), 1, "{swept}");
+        let text = swept.to_string();
+        assert!(text.contains(&format!("session {}", header.id)), "{text}");
+    }
+    // The gateway itself can take it back: it never began.
+    data.sessions.give_up(header.number);
+    drop(live);
+    data.digests.sign(Utc::now(), true).await.unwrap();
+    for is_quick in [false, true] {
+        let swept = data.sweep_at(later, is_quick).await;
+        assert!(swept.verified, "{swept}");
+    }
+}
+
 #[tokio::test]
 async fn a_deleted_digest_is_named_by_the_journal_and_by_the_one_after_it() {
     for number in [0, 1] {
@@ -255,7 +281,10 @@ async fn a_run_that_was_killed_verifies_once_its_last_digest_is_made_of_the_jour
     drop((digests, sessions));
     let sessions = SessionRegistry::default();
     let digests = Digests::begin(means, sessions.clone()).await.unwrap();
-    digests.settle_the_dead().await.unwrap();
+    let found = std::time::Instant::now();
+    for now in [found, found + Duration::from_secs(60)] {
+        digests.settle_the_dead(now).await.unwrap();
+    }
     let data = Data {
         dir,
         key,

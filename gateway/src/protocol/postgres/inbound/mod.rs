@@ -194,7 +194,7 @@ impl<C: AsyncRead + Unpin> Inbound<C> {
                 () = tokio::time::sleep_until(quiet) => {
                     quiet = tokio::time::Instant::now() + NOTED_FOR_MAX;
                     // What the last statement came to does not wait for the next one.
-                    self.shared.journal.append(Vec::new()).await.map_err(End::NotJournaled)?;
+                    self.shared.write_notes().await?;
                 }
                 () = until(self.failed_block_until) => {
                     if self.shared.conversation().block == Block::Failed {
@@ -484,6 +484,8 @@ impl<C: AsyncRead + Unpin> Inbound<C> {
                 }
                 () = self.shared.server_done.cancelled() => return Err(self.shared.server_end()),
                 () = self.shared.stop.cancelled() => return Err(self.stopped()),
+                // A server may take its time: what was recorded by now is anchored meanwhile.
+                () = tokio::time::sleep(NOTED_FOR_MAX) => self.shared.write_notes().await?,
             }
         }
     }

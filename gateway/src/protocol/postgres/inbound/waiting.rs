@@ -99,6 +99,7 @@ impl<C: AsyncRead + Unpin> Inbound<C> {
     ) -> Result<Result<Admitted, Refusal>, End> {
         let mut policy = self.shared.gate.policy().changed();
         let mut notices = tokio::time::interval(NOTICE_EVERY);
+        let mut quiet = tokio::time::interval(NOTED_FOR_MAX);
         let mut first = true;
         loop {
             // Every arm may be dropped midway: what has changed by then is in the store.
@@ -110,10 +111,7 @@ impl<C: AsyncRead + Unpin> Inbound<C> {
                         Err(refusal) => Err(refusal),
                     };
                     return match ready {
-                        Ok(()) if !self.stops_being_held(&cancelled) => {
-                            Ok(Err(held.hold.withdraw("cancelled by the client", &self.shared.journal).await))
-                        }
-                        Ok(()) => Ok(self.shared.gate.release(*held, &self.shared.target, &self.shared.journal).await),
+                        Ok(()) => self.release(held, &cancelled).await,
                         Err(refusal) => Ok(Err(refusal)),
                     };
                 }
@@ -146,8 +144,43 @@ impl<C: AsyncRead + Unpin> Inbound<C> {
                 _ = notices.tick() => {
                     self.notify(&held, std::mem::take(&mut first));
                 }
+                _ = quiet.tick() => {
+                    if let Err(end) = self.shared.write_notes().await {
+                        return Err(self.give_up(held, end).await);
+                    }
+                }
             }
         }
+    }
+
+    /// Acts on the decision. The recording store may have gone while people thought: what cannot be recorded is not run.
+    async fn release(
+        &mut self,
+        held: Box<Held>,
+        cancelled: &CancellationToken,
+    ) -> Result<Result<Admitted, Refusal>, End> {
+        if let Err(end) = self.shared.recorded().await {
+            return Err(self.give_up(held, end).await);
+        }
+        if !self.stops_being_held(cancelled) {
+            return Ok(Err(held
+                .hold
+                .withdraw("cancelled by the client", &self.shared.journal)
+                .await));
+        }
+        let Shared {
+            gate, target, journal, ..
+        } = &*self.shared;
+        Ok(gate.release(*held, target, journal).await)
+    }
+
+    /// Ends a hold together with its session. The first thing that went wrong is what the session ends with.
+    async fn give_up(&self, held: Box<Held>, end: End) -> End {
+        let refusal = held.hold.abandon(&end.to_string(), &self.shared.journal).await;
+        if let Err(error) = self.shared.put_on_record(None, &refusal).await {
+            tracing::error!(session = %self.shared.header.id, %error, "the end of a hold could not be journaled");
+        }
+        end
     }
 
     /// Tells the client that it waits. A client that does not read misses repetitions, nothing else.
