@@ -3,6 +3,9 @@
 use aws_config::BehaviorVersion;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
+use aws_sdk_s3::config::http::HttpResponse;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use std::error::Error;
 use std::time::Duration;
 
 /// From the start of a connection to its handshake's end.
@@ -42,6 +45,73 @@ impl Aws {
             dynamodb: aws_sdk_dynamodb::Client::new(&config),
             s3: aws_sdk_s3::Client::from_conf(s3),
             kms: aws_sdk_kms::Client::new(&config),
+        }
+    }
+}
+
+/// What became of a call, in words: the service's status, code and message, else the error with its causes.
+///
+/// Never the answer itself: it may hold statements, names and votes, and words go to logs.
+pub(crate) fn said<E>(error: &SdkError<E, HttpResponse>) -> String
+where
+    E: ProvideErrorMetadata + Error + Send + Sync + 'static,
+{
+    let SdkError::ServiceError(_) = error else {
+        return words(error);
+    };
+    let status = status_of(error).map(|status| format!("HTTP {status}"));
+    let parts = [status.as_deref(), error.code(), error.message()];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
+}
+
+/// The HTTP status of the answer.
+pub(crate) fn status_of<E>(error: &SdkError<E, HttpResponse>) -> Option<u16> {
+    error.raw_response().map(|response| response.status().as_u16())
+}
+
+/// An error with all its causes: the SDK's own prints little more than "service error".
+pub(crate) fn words(error: &dyn Error) -> String {
+    let mut words = vec![error.to_string()];
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_words = cause.to_string();
+        if words.last() != Some(&cause_words) {
+            words.push(cause_words);
+        }
+        source = cause.source();
+    }
+    words.join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aws_sdk_dynamodb::operation::get_item::GetItemError;
+    use aws_sdk_s3::error::ErrorMetadata;
+    use aws_sdk_s3::primitives::SdkBody;
+
+    type Told = SdkError<GetItemError, HttpResponse>;
+
+    fn response(status: u16) -> HttpResponse {
+        let body = SdkBody::from(r#"{"Item":{"record":{"S":"update salaries set"#);
+        let mut response = HttpResponse::new(status.try_into().unwrap(), body);
+        response.headers_mut().insert("x-amzn-requestid", "salaries");
+        response
+    }
+
+    #[test]
+    fn words_tell_what_was_said_and_why_and_nothing_of_the_answer() {
+        let metadata = ErrorMetadata::builder().code("InternalServerError").message("not now");
+        let failed = Told::service_error(GetItemError::generic(metadata.build()), response(500));
+        assert_eq!(said(&failed), "HTTP 500 InternalServerError not now");
+
+        let cut = std::io::Error::other("the answer ends too soon");
+        let damaged = said(&Told::response_error(cut, response(200)));
+        assert!(damaged.ends_with("the answer ends too soon"), "{damaged}");
+        let late = said(&Told::timeout_error("late"));
+        assert!(late.contains("late"), "{late}");
+        for words in [damaged, late] {
+            assert!(!words.contains("salaries") && !words.contains('{'), "{words}");
         }
     }
 }

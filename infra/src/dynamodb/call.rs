@@ -1,8 +1,10 @@
 //! One call of DynamoDB: tried again while that can help, within a deadline; and what became of it.
 
 use super::{CALL_SECONDS_MAX, DynamoStore, TURN_SECONDS_MAX};
+use crate::aws::said;
 use crate::backoff::Backoff;
-use aws_sdk_dynamodb::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::config::http::HttpResponse;
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -60,7 +62,7 @@ pub(super) type IsAnswer<E> = fn(&E) -> bool;
 
 impl DynamoStore {
     /// Makes a call until it works, its time is over, or the service says what only the caller can read.
-    pub(super) async fn call<T, E, R, F, S>(
+    pub(super) async fn call<T, E, F, S>(
         &self,
         what: &str,
         time: &mut Time,
@@ -69,8 +71,7 @@ impl DynamoStore {
     ) -> Result<T, Failed<E>>
     where
         E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
-        R: std::fmt::Debug + Send + Sync + 'static,
-        F: Future<Output = Result<T, SdkError<E, R>>>,
+        F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
         S: FnMut() -> F,
     {
         let _turn = match timeout(TURN_MAX, self.0.turns.acquire()).await {
@@ -105,12 +106,11 @@ impl DynamoStore {
     }
 }
 
-fn ended<E, R>(error: SdkError<E, R>, is_answer: IsAnswer<E>) -> Ended<E>
+fn ended<E>(error: SdkError<E, HttpResponse>, is_answer: IsAnswer<E>) -> Ended<E>
 where
     E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
-    R: std::fmt::Debug + Send + Sync + 'static,
 {
-    let words = DisplayErrorContext(&error).to_string();
+    let words = said(&error);
     match error {
         SdkError::ConstructionFailure(_) => Ended::Hopeless(words),
         SdkError::ServiceError(answer) => {

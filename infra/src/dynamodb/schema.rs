@@ -1,8 +1,8 @@
 //! The table's form: what the Terraform module `store` makes, and what this version relies on.
 
 use super::OpenError;
+use crate::aws::said;
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::error::DisplayErrorContext;
 use aws_sdk_dynamodb::types::{KeySchemaElement, KeyType, TableDescription};
 use std::time::Duration;
 
@@ -75,7 +75,7 @@ pub(super) async fn check(client: &Client, table: &str) -> Result<(), OpenError>
         if answered.is_some_and(|answer| answer.is_resource_not_found_exception()) {
             OpenError::Missing(table.to_owned())
         } else {
-            unavailable(DisplayErrorContext(&error).to_string())
+            unavailable(said(&error))
         }
     })?;
     let description = described.table.unwrap_or_else(|| TableDescription::builder().build());

@@ -14,6 +14,7 @@ use super::chain::MANIFEST_BYTES_MAX;
 use super::format::CHUNK_BYTES_MAX;
 use super::layout::{self, DIGEST_BYTES_MAX, DIGESTS_MAX, SESSIONS_MAX};
 use super::{Link, RecordingError, RecordingObject, RecordingStore};
+use crate::aws::{status_of, words};
 use crate::domain::id::{Digest, SessionId};
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
@@ -26,7 +27,7 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use call::Call;
 use chrono::NaiveDate;
-use fault::{Fault, words};
+use fault::Fault;
 use retention::Retention;
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -117,7 +118,7 @@ impl S3Recordings {
             .body(ByteStream::from(bytes.clone()));
         match put.send().await {
             Ok(_) => Ok(()),
-            Err(error) if fault::status_of(&error) == Some(412) => self.compare(key, bytes).await,
+            Err(error) if status_of(&error) == Some(412) => self.compare(key, bytes).await,
             Err(error) => Err(Fault::of(&error)),
         }
     }
