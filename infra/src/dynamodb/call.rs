@@ -11,6 +11,10 @@ use tokio::time::{Instant, timeout, timeout_at};
 pub(super) const BACKOFF: Backoff = Backoff::new(Duration::from_millis(25), Duration::from_secs(1));
 const TURN_MAX: Duration = Duration::from_secs(TURN_SECONDS_MAX);
 
+/// The first try of a call; each that follows one without an answer may take twice as long. So a connection that swallows
+/// everything does not cost the whole time, and a service that is only slow still comes to answer.
+const TRY_MAX: Duration = Duration::from_millis(1500);
+
 /// Why DynamoDB did not do what it was asked, in words.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{0}")]
@@ -80,22 +84,28 @@ impl DynamoStore {
         };
         let deadline = time.deadline();
         let (mut unsure, mut backoff) = (false, BACKOFF);
-        let mut last = String::from("it did not answer");
+        let mut try_max = TRY_MAX;
         loop {
-            let ended = match timeout_at(deadline, send()).await {
+            let ended = match timeout_at(deadline.min(Instant::now() + try_max), send()).await {
                 Ok(Ok(done)) => return Ok(done),
                 Ok(Err(error)) => ended(error, is_answer),
-                Err(_) => return Err(self.trouble(what, &last)),
+                Err(_) => {
+                    try_max *= 2;
+                    Ended::NotKnown("it did not answer in time".to_owned())
+                }
             };
-            match ended {
+            let why = match ended {
                 Ended::Answered(error) => return Err(Failed::Answered { error, unsure }),
                 Ended::Hopeless(why) => return Err(self.trouble(what, &why)),
-                Ended::NotDone(why) => last = why,
-                Ended::NotKnown(why) => (last, unsure) = (why, true),
-            }
+                Ended::NotDone(why) => why,
+                Ended::NotKnown(why) => {
+                    unsure = true;
+                    why
+                }
+            };
             let wait = backoff.pause();
             if Instant::now() + wait >= deadline {
-                return Err(self.trouble(what, &last));
+                return Err(self.trouble(what, &why));
             }
             tokio::time::sleep(wait).await;
         }
@@ -144,5 +154,47 @@ where
         SdkError::TimeoutError(_) | SdkError::DispatchFailure(_) | SdkError::ResponseError(_) | _ => {
             Ended::NotKnown(words)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aws_sdk_dynamodb::operation::get_item::GetItemError;
+    use std::cell::Cell;
+
+    type Answer = Result<(), SdkError<GetItemError, HttpResponse>>;
+
+    #[tokio::test]
+    async fn a_try_that_nobody_answers_leaves_time_for_others() {
+        let (store, tries) = (DynamoStore::unchecked(), Cell::new(0));
+        let mut time = Time::default();
+        let send = async || -> Answer {
+            tries.set(tries.get() + 1);
+            match tries.get() {
+                1 => std::future::pending().await,
+                _ => Ok(()),
+            }
+        };
+        let started = Instant::now();
+        let called = store.call("a read", &mut time, |_| true, send).await;
+        assert!(called.is_ok() && tries.get() == 2);
+        assert!(started.elapsed() < Duration::from_secs(3));
+    }
+
+    #[tokio::test]
+    async fn a_service_that_never_answers_is_given_up_in_time() {
+        let (store, tries) = (DynamoStore::unchecked(), Cell::new(0));
+        let mut time = Time::default();
+        let send = || {
+            tries.set(tries.get() + 1);
+            std::future::pending::<Answer>()
+        };
+        let started = Instant::now();
+        let Err(Failed::Trouble(trouble)) = store.call("a read", &mut time, |_| true, send).await else {
+            panic!("it answered");
+        };
+        assert!(trouble.to_string().ends_with("it did not answer in time"), "{trouble}");
+        assert!(tries.get() > 1 && started.elapsed() < Duration::from_secs(CALL_SECONDS_MAX + 1));
     }
 }

@@ -99,14 +99,18 @@ impl DynamoStore {
     /// `retention`: what is older is no longer read, and DynamoDB deletes it; none keeps everything.
     pub async fn open(aws: &Aws, table: &str, retention: Option<TimeDelta>) -> Result<Self, OpenError> {
         schema::check(&aws.dynamodb, table).await?;
-        Ok(Self(Arc::new(Parts {
-            client: aws.dynamodb.clone(),
+        Ok(Self::of(aws.dynamodb.clone(), table, retention))
+    }
+
+    fn of(client: Client, table: &str, retention: Option<TimeDelta>) -> Self {
+        Self(Arc::new(Parts {
+            client,
             table: table.to_owned(),
             retention,
             turns: Semaphore::new(REQUESTS_MAX),
             marked: Mutex::default(),
             marking: Default::default(),
-        })))
+        }))
     }
 
     /// When an item that was made at this time may be deleted, in seconds as DynamoDB's time to live counts.
@@ -189,4 +193,13 @@ pub(crate) fn check_size(what: &str, text: &str) -> Result<(), Trouble> {
         )));
     }
     Ok(())
+}
+
+#[cfg(test)]
+impl DynamoStore {
+    /// A store that nobody has looked at, and that reaches nothing.
+    pub(crate) fn unchecked() -> Self {
+        let config = aws_sdk_dynamodb::Config::builder().behavior_version_latest().build();
+        Self::of(Client::from_conf(config), "store", None)
+    }
 }
