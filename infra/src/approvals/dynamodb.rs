@@ -1,6 +1,6 @@
 //! Approvals in DynamoDB: the record as JSON, and beside it the attributes that conditions and indexes read.
 
-use super::{ApprovalQuery, ApprovalStore, StoreError, Tell, limit};
+use super::{ApprovalQuery, ApprovalStore, StoreError, StoreTime, Tell, limit};
 use crate::domain::Timestamp;
 use crate::domain::approval::Approval;
 use crate::domain::audit::Event;
@@ -100,7 +100,7 @@ impl ApprovalStore for DynamoStore {
             .collect())
     }
 
-    async fn now(&self) -> Result<Timestamp, StoreError> {
+    async fn now(&self) -> Result<StoreTime, StoreError> {
         Ok(self.clock().await?)
     }
 }
