@@ -89,6 +89,8 @@ pub enum OpenError {
     Missing(String),
     #[error("the DynamoDB table {table} is not as the Terraform module `store` makes it: {why}")]
     Foreign { table: String, why: String },
+    #[error("the DynamoDB table {table} is not ready: its index `{index}` is still being made")]
+    Growing { table: String, index: String },
     #[error("the DynamoDB table {table} cannot be looked at: {why}")]
     Unavailable { table: String, why: String },
 }
@@ -99,6 +101,9 @@ impl DynamoStore {
     /// `retention`: what is older is no longer read, and DynamoDB deletes it; none keeps everything.
     pub async fn open(aws: &Aws, table: &str, retention: Option<TimeDelta>) -> Result<Self, OpenError> {
         schema::check(&aws.dynamodb, table).await?;
+        if retention.is_some() {
+            schema::warn_of_kept(&aws.dynamodb, table).await;
+        }
         Ok(Self::of(aws.dynamodb.clone(), table, retention))
     }
 
