@@ -51,6 +51,8 @@ pub enum KeyFileError {
     Lost { path: PathBuf, witness: PathBuf },
     #[error("{path}, line {line}: this is not a key of 32 bytes in base 64, or is there twice")]
     Invalid { path: PathBuf, line: usize },
+    #[error("{path} has more than {FILE_BYTES_MAX} bytes: this is not a key file")]
+    TooLong { path: PathBuf },
     #[error("{path} holds no key")]
     Empty { path: PathBuf },
     #[error("no key could be made")]
@@ -71,13 +73,14 @@ struct FileKey {
 impl FileKeys {
     /// Loads the keys of a file; makes the file with a new key (mode 0600) where there is none. Blocks.
     ///
-    /// Beside the file lies `<name>.ids`, which names the keys that were made: where it is there and the file is not,
-    /// the file was lost, and nothing is made in its place.
+    /// Beside the file lies `<name>.ids`, which names its newest key when that was written: where it is there and the
+    /// file is not, the file was lost, and nothing is made in its place.
     pub fn load_or_create(path: &Path) -> Result<Self, KeyFileError> {
-        if let Some(keys) = Self::load_if_there(path)? {
-            return Ok(keys);
-        }
         let witness = witness(path);
+        if let Some(keys) = Self::load_if_there(path)? {
+            // Who made the file may have ended before it wrote the witness.
+            return keys.witnessed(&witness);
+        }
         if witness.exists() {
             // Another process may have made both since.
             return Self::load_if_there(path)?.ok_or_else(|| KeyFileError::Lost {
@@ -86,10 +89,14 @@ impl FileKeys {
             });
         }
         create(path)?;
-        let keys = Self::load(path)?;
-        match write_new(&witness, format!("{}\n", keys.newest.id).as_bytes()) {
-            Err(KeyFileError::Io { source, .. }) if source.kind() == ErrorKind::AlreadyExists => Ok(keys),
-            written => written.map(|()| keys),
+        Self::load(path)?.witnessed(&witness)
+    }
+
+    /// Writes the witness where there is none.
+    fn witnessed(self, witness: &Path) -> Result<Self, KeyFileError> {
+        match write_new(witness, format!("{}\n", self.newest.id).as_bytes()) {
+            Err(KeyFileError::Io { source, .. }) if source.kind() == ErrorKind::AlreadyExists => Ok(self),
+            written => written.map(|()| self),
         }
     }
 
@@ -111,8 +118,13 @@ impl FileKeys {
             });
         }
         // Room for all of it from the start: a buffer that grows leaves copies behind.
-        let mut text = Zeroizing::new(String::with_capacity(FILE_BYTES_MAX as usize));
-        file.take(FILE_BYTES_MAX).read_to_string(&mut text).map_err(io(path))?;
+        let mut text = Zeroizing::new(String::with_capacity(FILE_BYTES_MAX as usize + 1));
+        file.take(FILE_BYTES_MAX + 1)
+            .read_to_string(&mut text)
+            .map_err(io(path))?;
+        if text.len() as u64 > FILE_BYTES_MAX {
+            return Err(KeyFileError::TooLong { path: path.to_owned() });
+        }
         Self::parse(path, &text)
     }
 
@@ -317,6 +329,31 @@ mod tests {
         assert!(!path.exists());
         fs::remove_file(directory.path().join("operations.key.ids")).unwrap();
         FileKeys::load_or_create(&path).unwrap();
+    }
+
+    #[test]
+    fn a_file_whose_maker_ended_early_is_missed_too_when_it_is_lost() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("operations.key");
+        create(&path).unwrap();
+        FileKeys::load_or_create(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        let error = FileKeys::load_or_create(&path).unwrap_err();
+        assert!(matches!(error, KeyFileError::Lost { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_is_too_long_is_refused_and_not_read_in_part() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("operations.key");
+        let comment = format!("# {}\n", "-".repeat(FILE_BYTES_MAX as usize - ONE.len() - 4));
+        let text = format!("{ONE}\n{comment}");
+        assert_eq!(text.len() as u64, FILE_BYTES_MAX);
+        write_new(&path, text.as_bytes()).unwrap();
+        FileKeys::load(&path).unwrap();
+        fs::write(&path, format!("{text}{TWO}\n")).unwrap();
+        let error = FileKeys::load(&path).unwrap_err();
+        assert!(matches!(error, KeyFileError::TooLong { .. }), "{error}");
     }
 
     #[test]
