@@ -89,7 +89,7 @@ pub struct AwsStore {
 pub enum OperationsKey {
     /// `kms:` and the id, ARN or alias of a key of the AWS Key Management Service.
     Kms(String),
-    /// `file:` and a key file that every gateway and bot of this store has, made when missing.
+    /// `file:` and a key file that every gateway and bot of this store has, made once by `countersign keys operations`.
     File(PathBuf),
 }
 

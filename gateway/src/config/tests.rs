@@ -1,4 +1,5 @@
 use super::*;
+use countersign_infra::operations::keys::FileKeys;
 use std::fmt::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -222,6 +223,24 @@ fn references_that_lead_nowhere_are_told_with_their_lines() {
     file("orders.password", "s3cret", 0o644);
     let error = Config::load_with_references(&path).unwrap_err().to_string();
     insta::assert_snapshot!(error.replace(&format!("{}/", dir.path().display()), ""));
+}
+
+#[test]
+fn a_missing_key_of_operations_is_told_with_how_to_make_it() {
+    let aws =
+        "kind = \"aws\"\ntable = \"countersign\"\nbucket = \"recordings\"\noperations_key = \"file:operations.key\"";
+    let (dir, path) = written(&WHOLE.replace("kind = \"embedded\"", aws));
+    let told = || {
+        let error = Config::load_with_references(&path).unwrap_err().to_string();
+        error.replace(&format!("{}/", dir.path().display()), "")
+    };
+    let wanted = "countersign.toml:9: the key of operations: operations.key is missing: take the one of the other \
+                  gateways of this store; for the first, make it with `countersign keys operations operations.key`";
+    let before = told();
+    assert!(before.contains(wanted), "{before}");
+    FileKeys::create(&dir.path().join("operations.key")).unwrap();
+    let after = told();
+    assert!(!after.contains("the key of operations"), "{after}");
 }
 
 #[test]

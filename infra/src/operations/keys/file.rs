@@ -44,6 +44,10 @@ pub enum KeyFileError {
     },
     #[error("{path} can be read by others (mode {mode:o}): run chmod 600 on it, and put a new key first")]
     Exposed { path: PathBuf, mode: u32 },
+    #[error("{path} is missing")]
+    Missing { path: PathBuf },
+    #[error("{path} is there already: its keys are kept")]
+    Exists { path: PathBuf },
     #[error(
         "{path} is missing, but {witness} says that it was there: put it back, or move {witness} away to begin with \
          a new key, which opens nothing that was encrypted before"
@@ -76,20 +80,29 @@ impl FileKeys {
     /// Beside the file lies `<name>.ids`, which names its newest key when that was written: where it is there and the
     /// file is not, the file was lost, and nothing is made in its place.
     pub fn load_or_create(path: &Path) -> Result<Self, KeyFileError> {
-        let witness = witness(path);
-        if let Some(keys) = Self::load_if_there(path)? {
-            // Who made the file may have ended before it wrote the witness.
-            return keys.witnessed(&witness);
+        let keys = match Self::load(path) {
+            Err(KeyFileError::Missing { .. }) => {
+                create(path)?;
+                Self::load(path)?
+            }
+            loaded => loaded?,
+        };
+        // Also for a file that is there: who made it may have ended before this.
+        keys.witnessed(&witness(path))
+    }
+
+    /// Makes a file with a new key (mode 0600), and its `<name>.ids`. A file that is there, or was lost, is not replaced.
+    /// Blocks.
+    pub fn create(path: &Path) -> Result<Self, KeyFileError> {
+        match Self::load(path) {
+            Err(KeyFileError::Missing { .. }) => {}
+            Err(error @ (KeyFileError::Lost { .. } | KeyFileError::Io { .. })) => return Err(error),
+            Ok(_) | Err(_) => return Err(KeyFileError::Exists { path: path.to_owned() }),
         }
-        if witness.exists() {
-            // Another process may have made both since.
-            return Self::load_if_there(path)?.ok_or_else(|| KeyFileError::Lost {
-                path: path.to_owned(),
-                witness,
-            });
+        match create(path)? {
+            Created::Now => Self::load(path)?.witnessed(&witness(path)),
+            Created::Before => Err(KeyFileError::Exists { path: path.to_owned() }),
         }
-        create(path)?;
-        Self::load(path)?.witnessed(&witness)
     }
 
     /// Writes the witness where there is none.
@@ -100,16 +113,9 @@ impl FileKeys {
         }
     }
 
-    fn load_if_there(path: &Path) -> Result<Option<Self>, KeyFileError> {
-        match Self::load(path) {
-            Err(KeyFileError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
-            loaded => loaded.map(Some),
-        }
-    }
-
     /// Loads the keys of a file that nobody else may read. Blocks.
     pub fn load(path: &Path) -> Result<Self, KeyFileError> {
-        let file = File::open(path).map_err(io(path))?;
+        let file = open(path)?;
         let mode = file.metadata().map_err(io(path))?.permissions().mode() & 0o777;
         if mode & 0o077 != 0 {
             return Err(KeyFileError::Exposed {
@@ -232,8 +238,36 @@ fn witness(path: &Path) -> PathBuf {
     name.into()
 }
 
+fn open(path: &Path) -> Result<File, KeyFileError> {
+    let is_missing = |opened: &io::Result<File>| opened.as_ref().is_err_and(|e| e.kind() == ErrorKind::NotFound);
+    let opened = File::open(path);
+    if !is_missing(&opened) {
+        return opened.map_err(io(path));
+    }
+    let witness = witness(path);
+    if !witness.exists() {
+        return Err(KeyFileError::Missing { path: path.to_owned() });
+    }
+    // Another process may have made both since.
+    let opened = File::open(path);
+    if is_missing(&opened) {
+        return Err(KeyFileError::Lost {
+            path: path.to_owned(),
+            witness,
+        });
+    }
+    opened.map_err(io(path))
+}
+
+/// Whose file it is that lies there.
+enum Created {
+    Now,
+    /// Another process made it in the meantime.
+    Before,
+}
+
 /// Makes a file with one new key, complete or not at all. A file that is there by then is left as it is.
-fn create(path: &Path) -> Result<(), KeyFileError> {
+fn create(path: &Path) -> Result<Created, KeyFileError> {
     let directory = path.parent().filter(|directory| *directory != Path::new(""));
     let directory = directory.unwrap_or(Path::new("."));
     let mut random = Zeroizing::new([0; 32]);
@@ -250,14 +284,15 @@ fn create(path: &Path) -> Result<(), KeyFileError> {
     let temporary = directory.join(format!(".key.{}", uuid::Uuid::now_v7().simple()));
     write_new(&temporary, text.as_bytes())?;
     let linked = match fs::hard_link(&temporary, path) {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-        linked => linked,
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(Created::Before),
+        linked => linked.map(|()| Created::Now),
     };
     fs::remove_file(&temporary).map_err(io(&temporary))?;
-    linked.map_err(io(path))?;
+    let created = linked.map_err(io(path))?;
     File::open(directory)
         .and_then(|directory| directory.sync_all())
-        .map_err(io(directory))
+        .map_err(io(directory))?;
+    Ok(created)
 }
 
 fn write_new(path: &Path, bytes: &[u8]) -> Result<(), KeyFileError> {
@@ -329,6 +364,27 @@ mod tests {
         assert!(!path.exists());
         fs::remove_file(directory.path().join("operations.key.ids")).unwrap();
         FileKeys::load_or_create(&path).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_is_there_or_was_lost_is_not_replaced_by_a_new_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("operations.key");
+        let error = FileKeys::load(&path).unwrap_err();
+        assert!(matches!(error, KeyFileError::Missing { .. }), "{error}");
+        let made = FileKeys::create(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let error = FileKeys::create(&path).unwrap_err();
+        assert!(matches!(error, KeyFileError::Exists { .. }), "{error}");
+        assert!(made.ids().eq(FileKeys::load(&path).unwrap().ids()));
+        fs::write(&path, "no key").unwrap();
+        let error = FileKeys::create(&path).unwrap_err();
+        assert!(matches!(error, KeyFileError::Exists { .. }), "{error}");
+        fs::remove_file(&path).unwrap();
+        for lost in [FileKeys::load(&path), FileKeys::create(&path)] {
+            let error = lost.unwrap_err();
+            assert!(matches!(error, KeyFileError::Lost { .. }), "{error}");
+        }
     }
 
     #[test]
