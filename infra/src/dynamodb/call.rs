@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
 
 pub(super) const BACKOFF: Backoff = Backoff::new(Duration::from_millis(25), Duration::from_secs(1));
-const TURN_MAX: Duration = Duration::from_secs(TURN_SECONDS_MAX);
+pub(super) const TURN_MAX: Duration = Duration::from_secs(TURN_SECONDS_MAX);
 
 /// The first try of a call; each that follows one without an answer may take twice as long. So a connection that swallows
 /// everything does not cost the whole time, and a service that is only slow still comes to answer.
@@ -48,15 +48,32 @@ pub(super) enum Failed<E> {
     Trouble(Trouble),
 }
 
-/// The time that one piece of work may take, from the first request's turn on.
+/// Whose turns a piece of work takes, so that many questions at once never keep a decision waiting.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Lane {
+    /// Records, hints and events: what a held statement waits for.
+    #[default]
+    Decide,
+    /// Indexes, and what they name: what people look through.
+    Look,
+}
+
+/// The time that one piece of work may take, from the first request's turn on; and whose turns it takes.
 #[derive(Debug, Default)]
-pub(super) struct Time(Option<Instant>);
+pub(super) struct Time {
+    lane: Lane,
+    deadline: Option<Instant>,
+}
 
 impl Time {
+    pub fn of(lane: Lane) -> Self {
+        Self { lane, deadline: None }
+    }
+
     /// When the work must have ended.
     pub fn deadline(&mut self) -> Instant {
         *self
-            .0
+            .deadline
             .get_or_insert_with(|| Instant::now() + Duration::from_secs(CALL_SECONDS_MAX))
     }
 }
@@ -78,7 +95,11 @@ impl DynamoStore {
         F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
         S: FnMut() -> F,
     {
-        let _turn = match timeout(TURN_MAX, self.0.turns.acquire()).await {
+        let turns = match time.lane {
+            Lane::Decide => &self.0.turns,
+            Lane::Look => &self.0.looks,
+        };
+        let _turn = match timeout(TURN_MAX, turns.acquire()).await {
             Ok(turn) => turn,
             Err(_) => return Err(self.trouble(what, "too many requests are under way")),
         };
@@ -196,5 +217,28 @@ mod tests {
         };
         assert!(trouble.to_string().ends_with("it did not answer in time"), "{trouble}");
         assert!(tries.get() > 1 && started.elapsed() < Duration::from_secs(CALL_SECONDS_MAX + 1));
+    }
+
+    #[tokio::test]
+    async fn many_questions_at_once_leave_decisions_their_turns() {
+        let store = DynamoStore::unchecked();
+        let looked = tokio::spawn({
+            let store = store.clone();
+            async move {
+                let looks = (0..200).map(|_| async {
+                    let mut time = Time::of(Lane::Look);
+                    let send = || std::future::pending::<Answer>();
+                    store.call("an index", &mut time, |_| true, send).await.is_ok()
+                });
+                futures_util::future::join_all(looks).await
+            }
+        });
+        tokio::task::yield_now().await;
+        assert_eq!(store.0.looks.available_permits(), 0);
+        let mut time = Time::default();
+        let decided = store.call("a vote", &mut time, |_| true, async || -> Answer { Ok(()) });
+        let decided = timeout(Duration::from_secs(1), decided).await;
+        assert!(decided.is_ok_and(|decided| decided.is_ok()));
+        looked.abort();
     }
 }

@@ -23,7 +23,8 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use chrono::{TimeDelta, Utc};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::Semaphore;
+use std::time::Duration;
+use tokio::sync::{MutexGuard, Semaphore};
 
 mod call;
 mod clock;
@@ -64,8 +65,11 @@ pub const CALL_SECONDS_MAX: u64 = 5;
 /// No request waits longer for its turn.
 pub const TURN_SECONDS_MAX: u64 = 10;
 
-/// Requests under way at once: each has a connection of its own.
+/// Requests under way at once that something held may wait for: each has a connection of its own.
 const REQUESTS_MAX: usize = 64;
+
+/// Requests under way at once for lists and searches, beside those.
+const LOOKS_MAX: usize = 16;
 
 /// Marks are written one after the other where they fall into the same of so many places.
 const MARKING_PLACES: usize = 16;
@@ -76,6 +80,7 @@ struct Parts {
     table: String,
     retention: Option<TimeDelta>,
     turns: Semaphore,
+    looks: Semaphore,
     /// Marks that this program has written already.
     marked: Mutex<HashSet<String>>,
     /// Held while a mark is written, so that many who need the same one write it once.
@@ -113,6 +118,7 @@ impl DynamoStore {
             table: table.to_owned(),
             retention,
             turns: Semaphore::new(REQUESTS_MAX),
+            looks: Semaphore::new(LOOKS_MAX),
             marked: Mutex::default(),
             marking: Default::default(),
         }))
@@ -131,15 +137,7 @@ impl DynamoStore {
         if self.marked().contains(&name) {
             return Ok(());
         }
-        let place = Digest::of(name.as_bytes())
-            .0
-            .first()
-            .map_or(0, |byte| usize::from(*byte))
-            % MARKING_PLACES;
-        let _turn = match self.0.marking.get(place) {
-            Some(place) => Some(place.lock().await),
-            None => None,
-        };
+        let _turn = self.marking_turn(&name, call::TURN_MAX).await?;
         if self.marked().contains(&name) {
             return Ok(());
         }
@@ -153,6 +151,18 @@ impl DynamoStore {
         }
         marked.insert(name);
         Ok(())
+    }
+
+    /// The place of a mark, which is this caller's alone until it is dropped. Waits for it no longer than so long.
+    async fn marking_turn(&self, name: &str, limit: Duration) -> Result<Option<MutexGuard<'_, ()>>, Trouble> {
+        let first = Digest::of(name.as_bytes()).0.first().copied();
+        let place = usize::from(first.unwrap_or_default()) % MARKING_PLACES;
+        let Some(place) = self.0.marking.get(place) else {
+            return Ok(None);
+        };
+        let turn = tokio::time::timeout(limit, place.lock()).await;
+        let turn = turn.map_err(|_| Trouble::new("a mark: others of its kind are not written in time"))?;
+        Ok(Some(turn))
     }
 
     fn marked(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
@@ -206,5 +216,20 @@ impl DynamoStore {
     pub(crate) fn unchecked() -> Self {
         let config = aws_sdk_dynamodb::Config::builder().behavior_version_latest().build();
         Self::of(Client::from_conf(config), "store", None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_mark_does_not_wait_for_others_without_end() {
+        let (store, soon) = (DynamoStore::unchecked(), Duration::from_millis(20));
+        let held = store.marking_turn("DAYS", soon).await.unwrap();
+        let late = store.marking_turn("DAYS", soon).await.unwrap_err();
+        assert!(late.to_string().contains("not written in time"), "{late}");
+        drop(held);
+        assert!(store.marking_turn("DAYS", soon).await.is_ok());
     }
 }
