@@ -105,7 +105,9 @@ impl Stores {
         let retention = options.retention_days.map(|days| TimeDelta::days(i64::from(days)));
         let store = DynamoStore::open(&aws, &options.table, retention).await?;
         let keys: Arc<dyn KeySource> = match &options.operations_key {
-            OperationsKey::Kms(key) => Arc::new(KmsKeys::new(aws.kms.clone(), key)),
+            OperationsKey::Kms(key) => {
+                Arc::new(KmsKeys::new(aws.kms.clone(), key).opening(options.operations_keys_before.clone()))
+            }
             OperationsKey::File(path) => {
                 let path = path.clone();
                 // Never made here: each machine would have a key of its own, and not read what the others keep.

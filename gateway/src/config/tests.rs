@@ -244,6 +244,26 @@ fn a_missing_key_of_operations_is_told_with_how_to_make_it() {
 }
 
 #[test]
+fn keys_that_operations_were_encrypted_with_before_are_named_by_arn() {
+    let told = |key: &str, before: &str| {
+        let aws = format!(
+            "kind = \"aws\"\ntable = \"countersign\"\nbucket = \"recordings\"\noperations_key = \"{key}\"\n\
+             operations_keys_before = [\"{before}\"]"
+        );
+        problems("kind = \"embedded\"", &aws)
+    };
+    let arn = "arn:aws:kms:eu-central-1:000000000000:key/0b3f";
+    assert_eq!(told("kms:alias/countersign", arn), "no problem");
+    let alias = told("kms:alias/countersign", "alias/former");
+    assert!(
+        alias.contains("countersign.toml:10: \"alias/former\" is no ARN of a KMS key"),
+        "{alias}"
+    );
+    let file = told("file:operations.key", arn);
+    assert!(file.contains("older keys stand in the file"), "{file}");
+}
+
+#[test]
 fn a_configuration_that_is_not_there_is_an_error() {
     let error = Config::load(Path::new("/nowhere/countersign.toml")).unwrap_err();
     assert!(matches!(error, ConfigError::Unreadable(_)), "{error}");
