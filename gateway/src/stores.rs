@@ -127,7 +127,8 @@ impl Stores {
                     .map(|tag| ("retention".to_owned(), tag.clone()))
                     .collect(),
             },
-        );
+        )
+        .ending(aws.s3_credentials.clone());
         let operations = S3Operations::new(
             aws.s3.clone(),
             operations::s3::S3Options {

@@ -1,12 +1,15 @@
 //! Amazon's services, or what stands in for them at `AWS_ENDPOINT_URL`.
 
-use aws_config::BehaviorVersion;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, SdkConfig};
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use std::error::Error;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 /// From the start of a connection to its handshake's end.
 const CONNECT_MAX: Duration = Duration::from_secs(3);
@@ -22,6 +25,8 @@ pub struct Aws {
     pub dynamodb: aws_sdk_dynamodb::Client,
     pub s3: aws_sdk_s3::Client,
     pub kms: aws_sdk_kms::Client,
+    /// When the credentials end that `s3` signs with.
+    pub s3_credentials: CredentialsEnd,
 }
 
 impl Aws {
@@ -37,15 +42,61 @@ impl Aws {
             .timeout_config(timeouts)
             .load()
             .await;
+        Self::of(&config)
+    }
+
+    /// Clients of one configuration. Connects to nothing.
+    pub fn of(config: &SdkConfig) -> Self {
+        let s3_credentials = CredentialsEnd::default();
         // What stands in for S3 answers under one host name; S3 itself takes both forms.
-        let s3 = aws_sdk_s3::config::Builder::from(&config)
-            .force_path_style(config.endpoint_url().is_some())
-            .build();
+        let mut s3 = aws_sdk_s3::config::Builder::from(config).force_path_style(config.endpoint_url().is_some());
+        s3.set_credentials_provider(config.credentials_provider().map(|from| s3_credentials.noted(from)));
         Self {
-            dynamodb: aws_sdk_dynamodb::Client::new(&config),
-            s3: aws_sdk_s3::Client::from_conf(s3),
-            kms: aws_sdk_kms::Client::new(&config),
+            dynamodb: aws_sdk_dynamodb::Client::new(config),
+            s3: aws_sdk_s3::Client::from_conf(s3.build()),
+            kms: aws_sdk_kms::Client::new(config),
+            s3_credentials,
         }
+    }
+}
+
+/// When the credentials that a client uses end: what it signs for others is of no use after that.
+#[derive(Clone, Debug, Default)]
+pub struct CredentialsEnd(Arc<Mutex<Option<SystemTime>>>);
+
+impl CredentialsEnd {
+    /// Notes the end of all credentials that come from there.
+    pub fn noted(&self, from: SharedCredentialsProvider) -> SharedCredentialsProvider {
+        let end = self.clone();
+        SharedCredentialsProvider::new(Noted { from, end })
+    }
+
+    /// The end of those that came last; none when they have no end, or none came yet.
+    pub fn at(&self) -> Option<SystemTime> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[derive(Debug)]
+struct Noted {
+    from: SharedCredentialsProvider,
+    end: CredentialsEnd,
+}
+
+impl ProvideCredentials for Noted {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::new(async {
+            let credentials = self.from.provide_credentials().await?;
+            *self.end.0.lock().unwrap_or_else(PoisonError::into_inner) = credentials.expiry();
+            Ok(credentials)
+        })
+    }
+
+    fn fallback_on_interrupt(&self) -> Option<Credentials> {
+        self.from.fallback_on_interrupt()
     }
 }
 
