@@ -17,6 +17,7 @@
 
 use crate::aws::Aws;
 use crate::domain::Timestamp;
+use crate::domain::approval::RECORD_BYTES_MAX;
 use crate::domain::id::Digest;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -46,7 +47,7 @@ pub(crate) const SHARDS: u8 = 8;
 
 /// Items are at most 400 KB for DynamoDB; some is left for what stands beside the text.
 /// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ServiceQuotas.html>
-const TEXT_BYTES_MAX: usize = 380 << 10;
+const TEXT_BYTES_MAX: usize = RECORD_BYTES_MAX;
 
 /// Marks that are remembered as written, of each kind.
 const MARKED_MAX: usize = 10_000;
