@@ -10,7 +10,7 @@ use countersign_infra::embedded::EmbeddedStore;
 use countersign_infra::journal::Journal;
 use countersign_infra::operations::OperationStore;
 use countersign_infra::operations::disk::DiskOperations;
-use countersign_infra::operations::keys::{FileKeys, KeySource, KmsKeys};
+use countersign_infra::operations::keys::{FileKeys, KeyFileError, KeySource, KmsKeys};
 use countersign_infra::operations::s3::S3Operations;
 use countersign_infra::recordings::RecordingStore;
 use countersign_infra::recordings::disk::DiskRecordings;
@@ -23,6 +23,25 @@ pub const STORE_FILE: &str = "countersign.db";
 
 /// The key file of the embedded store's operations within the data directory.
 pub const OPERATIONS_KEY_FILE: &str = "keys/operations.key";
+
+/// What is wrong with the key file that all gateways of a store have, and what to do about it.
+pub(crate) fn no_operations_key(error: &KeyFileError) -> String {
+    match error {
+        KeyFileError::Missing { path } => format!(
+            "the key of operations: {error}: take the one of the other gateways of this store; for the first, make it \
+             with `countersign keys operations {}`",
+            path.display()
+        ),
+        KeyFileError::Io { .. }
+        | KeyFileError::Exposed { .. }
+        | KeyFileError::Exists { .. }
+        | KeyFileError::Lost { .. }
+        | KeyFileError::Invalid { .. }
+        | KeyFileError::TooLong { .. }
+        | KeyFileError::Empty { .. }
+        | KeyFileError::Random => format!("the key of operations: {error}"),
+    }
+}
 
 /// Where approvals, journal, recordings and whole operations live.
 #[derive(Clone)]
@@ -86,11 +105,14 @@ impl Stores {
         let retention = options.retention_days.map(|days| TimeDelta::days(i64::from(days)));
         let store = DynamoStore::open(&aws, &options.table, retention).await?;
         let keys: Arc<dyn KeySource> = match &options.operations_key {
-            OperationsKey::Kms(key) => Arc::new(KmsKeys::new(aws.kms.clone(), key)),
+            OperationsKey::Kms(key) => {
+                Arc::new(KmsKeys::new(aws.kms.clone(), key).opening(options.operations_keys_before.clone()))
+            }
             OperationsKey::File(path) => {
                 let path = path.clone();
-                let keys = tokio::task::spawn_blocking(move || FileKeys::load_or_create(&path)).await?;
-                Arc::new(keys.context("the key of operations")?)
+                // Never made here: each machine would have a key of its own, and not read what the others keep.
+                let keys = tokio::task::spawn_blocking(move || FileKeys::load(&path)).await?;
+                Arc::new(keys.map_err(|error| anyhow::anyhow!(no_operations_key(&error)))?)
             }
         };
         let recordings = S3Recordings::new(
@@ -105,7 +127,8 @@ impl Stores {
                     .map(|tag| ("retention".to_owned(), tag.clone()))
                     .collect(),
             },
-        );
+        )
+        .ending(aws.s3_credentials.clone());
         let operations = S3Operations::new(
             aws.s3.clone(),
             operations::s3::S3Options {

@@ -1,6 +1,6 @@
 //! Stores that end their process at a named write, as a power cut would: what a restart must cope with.
 
-use crate::approvals::{ApprovalQuery, ApprovalStore, StoreError, Tell};
+use crate::approvals::{ApprovalQuery, ApprovalStore, StoreError, StoreTime, Tell};
 use crate::domain::Timestamp;
 use crate::domain::approval::Approval;
 use crate::domain::audit::Event;
@@ -124,7 +124,7 @@ impl<S: ApprovalStore + ?Sized> ApprovalStore for Crashing<S> {
         self.store.take_feed(gateway).await
     }
 
-    async fn now(&self) -> Result<Timestamp, StoreError> {
+    async fn now(&self) -> Result<StoreTime, StoreError> {
         self.store.now().await
     }
 }

@@ -133,14 +133,7 @@ impl Cloud {
             .timeout_config(timeouts)
             .load()
             .await;
-        let s3 = aws_sdk_s3::config::Builder::from(&config)
-            .force_path_style(true)
-            .build();
-        Aws {
-            dynamodb: aws_sdk_dynamodb::Client::new(&config),
-            s3: aws_sdk_s3::Client::from_conf(s3),
-            kms: aws_sdk_kms::Client::new(&config),
-        }
+        Aws::of(&config)
     }
 
     /// What a program needs in its environment to use the cloud at `endpoint`: this one's own, or a `Weather`'s.

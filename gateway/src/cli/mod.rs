@@ -7,6 +7,7 @@ mod client;
 pub(crate) mod effects;
 mod env;
 mod gateway;
+mod keys;
 mod policy;
 mod recording;
 mod recordings;
@@ -54,6 +55,7 @@ enum Command {
     Replay(replay::Args),
     Verify(verify::Args),
     Env(env::Args),
+    Keys(keys::Args),
 }
 
 /// Runs the command line of this process.
@@ -88,6 +90,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Replay(args) => replay::run(args).await,
         Command::Verify(args) => verify::run(args).await,
         Command::Env(args) => env::run(args).await,
+        Command::Keys(args) => keys::run(args).await,
     }
 }
 

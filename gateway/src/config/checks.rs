@@ -2,7 +2,7 @@
 
 use super::load::Problem;
 use super::walk::Places;
-use super::{Config, HttpListener, Issuer, Limits, Store, Target, UpstreamTlsMode};
+use super::{Config, HttpListener, Issuer, Limits, OperationsKey, Store, Target, UpstreamTlsMode};
 use countersign_infra::identity::oidc;
 use rustls::pki_types::ServerName;
 use std::collections::HashMap;
@@ -67,6 +67,18 @@ impl Checks<'_> {
                 aws.bucket
             );
             self.problem("store.bucket", text);
+        }
+        for key in &aws.operations_keys_before {
+            let text = match &aws.operations_key {
+                OperationsKey::File(_) => "older keys stand in the file of `operations_key`".to_owned(),
+                OperationsKey::Kms(_) if !is_kms_arn(key) => {
+                    format!(
+                        "{key:?} is no ARN of a KMS key (arn:aws:kms:REGION:ACCOUNT:key/ID): an alias may change again"
+                    )
+                }
+                OperationsKey::Kms(_) => continue,
+            };
+            self.problem("store.operations_keys_before", text);
         }
         for (key, days) in [
             ("object_lock_days", aws.object_lock_days),
@@ -283,6 +295,10 @@ impl Checks<'_> {
 }
 
 /// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/HowItWorks.NamingRulesDataTypes.html>
+fn is_kms_arn(key: &str) -> bool {
+    key.starts_with("arn:") && key.contains(":kms:") && key.contains(":key/")
+}
+
 fn is_table(name: &str) -> bool {
     (3..=255).contains(&name.len())
         && name

@@ -73,6 +73,9 @@ pub struct AwsStore {
     pub bucket: String,
     /// What encrypts whole operations.
     pub operations_key: OperationsKey,
+    /// ARNs of KMS keys that encrypted them before: they still decrypt.
+    #[serde(default)]
+    pub operations_keys_before: Vec<String>,
     /// The KMS key with which S3 encrypts the objects; without it the bucket's own setting holds.
     pub sse_kms_key: Option<String>,
     /// For so many days no object can be deleted or replaced (Object Lock); the bucket must have it switched on.
@@ -89,7 +92,7 @@ pub struct AwsStore {
 pub enum OperationsKey {
     /// `kms:` and the id, ARN or alias of a key of the AWS Key Management Service.
     Kms(String),
-    /// `file:` and a key file that every gateway and bot of this store has, made when missing.
+    /// `file:` and a key file that every gateway and bot of this store has, made once by `countersign keys operations`.
     File(PathBuf),
 }
 

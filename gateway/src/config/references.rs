@@ -2,8 +2,10 @@
 
 use super::load::Problem;
 use super::walk::Places;
-use super::{Config, Tls};
+use super::{AwsStore, Config, OperationsKey, Store, Tls};
+use crate::stores::no_operations_key;
 use crate::vault::Vault;
+use countersign_infra::operations::keys::FileKeys;
 
 /// Reads each reference once and finds those that are of no use. Blocks on the file system.
 pub(super) fn check(config: &Config, places: &Places) -> Vec<Problem> {
@@ -28,6 +30,14 @@ pub(super) fn check(config: &Config, places: &Places) -> Vec<Problem> {
             "policy.path",
             format!("{} cannot be read: {source}", config.policy.path.display()),
         );
+    }
+    if let Store::Aws(AwsStore {
+        operations_key: OperationsKey::File(path),
+        ..
+    }) = &config.store
+        && let Err(error) = FileKeys::load(path)
+    {
+        problem("store.operations_key", no_operations_key(&error));
     }
     for (index, issuer) in config.issuers.iter().enumerate() {
         if let Err(error) = issuer.check() {

@@ -66,6 +66,7 @@ const STORE: &[Field] = &[
     optional("table", Kind::Text),
     optional("bucket", Kind::Text),
     optional("operations_key", Kind::Text),
+    optional("operations_keys_before", Kind::Texts),
     optional("sse_kms_key", Kind::Text),
     optional("object_lock_days", Kind::Number),
     optional("retention_tag", Kind::Text),

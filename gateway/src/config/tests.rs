@@ -1,4 +1,5 @@
 use super::*;
+use countersign_infra::operations::keys::FileKeys;
 use std::fmt::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -222,6 +223,44 @@ fn references_that_lead_nowhere_are_told_with_their_lines() {
     file("orders.password", "s3cret", 0o644);
     let error = Config::load_with_references(&path).unwrap_err().to_string();
     insta::assert_snapshot!(error.replace(&format!("{}/", dir.path().display()), ""));
+}
+
+#[test]
+fn a_missing_key_of_operations_is_told_with_how_to_make_it() {
+    let aws =
+        "kind = \"aws\"\ntable = \"countersign\"\nbucket = \"recordings\"\noperations_key = \"file:operations.key\"";
+    let (dir, path) = written(&WHOLE.replace("kind = \"embedded\"", aws));
+    let told = || {
+        let error = Config::load_with_references(&path).unwrap_err().to_string();
+        error.replace(&format!("{}/", dir.path().display()), "")
+    };
+    let wanted = "countersign.toml:9: the key of operations: operations.key is missing: take the one of the other \
+                  gateways of this store; for the first, make it with `countersign keys operations operations.key`";
+    let before = told();
+    assert!(before.contains(wanted), "{before}");
+    FileKeys::create(&dir.path().join("operations.key")).unwrap();
+    let after = told();
+    assert!(!after.contains("the key of operations"), "{after}");
+}
+
+#[test]
+fn keys_that_operations_were_encrypted_with_before_are_named_by_arn() {
+    let told = |key: &str, before: &str| {
+        let aws = format!(
+            "kind = \"aws\"\ntable = \"countersign\"\nbucket = \"recordings\"\noperations_key = \"{key}\"\n\
+             operations_keys_before = [\"{before}\"]"
+        );
+        problems("kind = \"embedded\"", &aws)
+    };
+    let arn = "arn:aws:kms:eu-central-1:000000000000:key/0b3f";
+    assert_eq!(told("kms:alias/countersign", arn), "no problem");
+    let alias = told("kms:alias/countersign", "alias/former");
+    assert!(
+        alias.contains("countersign.toml:10: \"alias/former\" is no ARN of a KMS key"),
+        "{alias}"
+    );
+    let file = told("file:operations.key", arn);
+    assert!(file.contains("older keys stand in the file"), "{file}");
 }
 
 #[test]

@@ -192,6 +192,10 @@ impl From<OperationError> for Problem {
                 tracing::error!(%error, "an operation is damaged in the store");
                 Self::damaged(error)
             }
+            error @ OperationError::OtherKey { .. } => {
+                tracing::error!(%error, "an operation was encrypted with another key");
+                Self::unavailable(error)
+            }
             other @ (OperationError::TooLarge { .. } | OperationError::Unavailable { .. }) => {
                 tracing::warn!(error = %other, "the store of operations is unavailable");
                 Self::unavailable("the store of operations does not answer; try again")

@@ -241,8 +241,8 @@ async fn only_what_lives_is_overdue(store: &Store) {
 async fn the_clock_goes(store: &Store) {
     let now = again(|| store.now()).await.unwrap_or_else(|e| panic!("{e}"));
     assert!(
-        (Utc::now() - now).num_seconds().abs() < 60,
-        "the store's clock says {now}"
+        (Utc::now() - now.time).num_seconds().abs() < 60,
+        "the store's clock says {now:?}"
     );
 }
 

@@ -1,6 +1,6 @@
 //! Approvals in DynamoDB: the record as JSON, and beside it the attributes that conditions and indexes read.
 
-use super::{ApprovalQuery, ApprovalStore, StoreError, Tell, limit};
+use super::{ApprovalQuery, ApprovalStore, StoreError, StoreTime, Tell, limit};
 use crate::domain::Timestamp;
 use crate::domain::approval::Approval;
 use crate::domain::audit::Event;
@@ -100,7 +100,7 @@ impl ApprovalStore for DynamoStore {
             .collect())
     }
 
-    async fn now(&self) -> Result<Timestamp, StoreError> {
+    async fn now(&self) -> Result<StoreTime, StoreError> {
         Ok(self.clock().await?)
     }
 }
@@ -185,11 +185,8 @@ impl DynamoStore {
             // One more: the span's end is included.
             limit: limit + 1,
         };
-        let shards = (0..SHARDS).map(|shard| {
-            let (key, span) = (shard_key(day, shard), span.clone());
-            async move { self.indexed(&BY_TIME, &key, &span).await }
-        });
-        let mut found: Vec<Item> = try_join_all(shards).await?.into_iter().flatten().collect();
+        let shards: Vec<String> = (0..SHARDS).map(|shard| shard_key(day, shard)).collect();
+        let mut found = self.indexed_in(&BY_TIME, &shards, &span).await?;
         found.retain(|item| text_of(item, "moment") < before);
         found.sort_by(|a, b| text_of(b, "moment").cmp(text_of(a, "moment")));
         found.truncate(limit);

@@ -1,6 +1,6 @@
 //! Approvals in SQLite: the record as JSON, and beside it the columns that lists and conditions read.
 
-use super::{ApprovalQuery, ApprovalStore, StoreError, Tell, limit};
+use super::{ApprovalQuery, ApprovalStore, StoreError, StoreTime, Tell, limit};
 use crate::domain::Timestamp;
 use crate::domain::approval::Approval;
 use crate::domain::audit::Event;
@@ -10,8 +10,9 @@ use crate::embedded::{Trouble, Work, text};
 use crate::journal::JournalError;
 use crate::journal::embedded::Rows;
 use async_trait::async_trait;
-use chrono::NaiveDateTime;
+use chrono::{NaiveDateTime, TimeDelta};
 use rusqlite::{Connection, OptionalExtension, Row, params};
+use tokio::time::Instant;
 
 /// Feed entries and overdue records that one call returns.
 const ROWS_MAX: usize = 1000;
@@ -69,15 +70,18 @@ impl ApprovalStore for EmbeddedStore {
         self.write(move |connection| take_feed(connection, &name)).await?
     }
 
-    async fn now(&self) -> Result<Timestamp, StoreError> {
+    async fn now(&self) -> Result<StoreTime, StoreError> {
+        let asked = Instant::now();
         let text = self.read_points(|connection| {
             let text: String =
                 connection.query_row("SELECT strftime('%Y-%m-%d %H:%M:%f', 'now')", [], |row| row.get(0))?;
             Ok(Ok::<_, StoreError>(text))
         });
-        let now = NaiveDateTime::parse_from_str(&text.await??, "%Y-%m-%d %H:%M:%S%.f");
-        now.map(|now| now.and_utc())
-            .map_err(|error| StoreError::Unavailable { source: error.into() })
+        let read = NaiveDateTime::parse_from_str(&text.await??, "%Y-%m-%d %H:%M:%S%.f");
+        let read = read.map_err(|error| StoreError::Unavailable { source: error.into() })?;
+        let within = TimeDelta::from_std(asked.elapsed() / 2).unwrap_or_default();
+        let time = read.and_utc() + within;
+        Ok(StoreTime { time, within })
     }
 }
 

@@ -1,6 +1,6 @@
 //! A store of approvals that fails by a schedule.
 
-use super::{ApprovalQuery, ApprovalStore, StoreError, Tell};
+use super::{ApprovalQuery, ApprovalStore, StoreError, StoreTime, Tell};
 use crate::domain::Timestamp;
 use crate::domain::approval::Approval;
 use crate::domain::audit::Event;
@@ -52,7 +52,7 @@ impl<S: ApprovalStore> ApprovalStore for FlakyApprovals<S> {
         self.call(self.store.take_feed(gateway)).await
     }
 
-    async fn now(&self) -> Result<Timestamp, StoreError> {
+    async fn now(&self) -> Result<StoreTime, StoreError> {
         self.call(self.store.now()).await
     }
 }

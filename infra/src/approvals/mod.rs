@@ -5,6 +5,7 @@ use crate::domain::approval::Approval;
 use crate::domain::audit::Event;
 use crate::domain::id::{ApprovalId, SessionId};
 use async_trait::async_trait;
+use chrono::TimeDelta;
 
 mod change;
 mod clock;
@@ -89,7 +90,15 @@ pub trait ApprovalStore: Send + Sync + 'static {
     async fn take_feed(&self, gateway: &str) -> Result<Vec<ApprovalId>, StoreError>;
 
     /// The store's clock, to compare with the gateway's own.
-    async fn now(&self) -> Result<Timestamp, StoreError>;
+    async fn now(&self) -> Result<StoreTime, StoreError>;
+}
+
+/// What a store's clock says as its answer arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreTime {
+    pub time: Timestamp,
+    /// How far from the truth that may be: the clock may count whole seconds, and the answer was on its way for a while.
+    pub within: TimeDelta,
 }
 
 /// How many records a list returns.

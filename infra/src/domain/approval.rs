@@ -44,11 +44,24 @@ pub const LEASE_MARGIN: Duration = Duration::from_secs(2);
 /// Votes one record may hold.
 pub const VOTES_MAX: usize = 64;
 
-/// Longest reason of a vote, in characters.
-pub const REASON_CHARS_MAX: usize = 1000;
+/// Longest reason of a vote, in bytes.
+pub const REASON_BYTES_MAX: usize = 4000;
 
-/// Longest evidence of a vote, in characters.
-pub const EVIDENCE_CHARS_MAX: usize = 4000;
+/// Longest evidence of a vote, in bytes.
+pub const EVIDENCE_BYTES_MAX: usize = 4000;
+
+/// Largest record, in bytes as JSON: every store takes it (an item of DynamoDB has at most 400 KB).
+pub const RECORD_BYTES_MAX: usize = 380 << 10;
+
+/// Largest record before anybody voted.
+pub const OPENED_BYTES_MAX: usize = 128 << 10;
+
+/// What stays free for the end of a record, however much is approved: a denial holds its reason twice, and all groups that
+/// the token of its voter names (a request's head has at most 64 KB).
+pub const END_BYTES: usize = 170 << 10;
+
+/// Longest reason of an end and longest summary of an outcome, in bytes: what is longer is cut.
+pub const END_TEXT_BYTES_MAX: usize = 4000;
 
 /// Votes that arrive in the last two seconds before the deadline are refused: clocks differ by that much.
 pub const VOTE_MARGIN: Duration = Duration::from_secs(2);
@@ -268,4 +281,11 @@ pub struct Approval {
     pub deadline: Timestamp,
     pub votes: Vec<Vote>,
     pub lease: Lease,
+}
+
+impl Approval {
+    /// Its size in a store, in bytes.
+    fn size_bytes(&self) -> usize {
+        serde_json::to_vec(self).map_or(usize::MAX, |record| record.len())
+    }
 }

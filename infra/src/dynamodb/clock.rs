@@ -2,7 +2,7 @@
 
 use super::call::{Time, Trouble};
 use super::{DynamoStore, text};
-use crate::domain::Timestamp;
+use crate::approvals::StoreTime;
 use aws_sdk_dynamodb::config::interceptors::BeforeDeserializationInterceptorContextRef;
 use aws_sdk_dynamodb::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_dynamodb::error::BoxError;
@@ -14,8 +14,8 @@ use tokio::time::Instant;
 use super::call::Failed;
 
 impl DynamoStore {
-    /// What the table's clock says now, to about half a second, more when the answer was slow.
-    pub(crate) async fn clock(&self) -> Result<Timestamp, Trouble> {
+    /// What the table's clock says now: within half a second, and half the time that the answer took.
+    pub(crate) async fn clock(&self) -> Result<StoreTime, Trouble> {
         let seen = Seen::default();
         // The time of the try that was answered.
         let asked = Mutex::new(Instant::now());
@@ -41,8 +41,9 @@ impl DynamoStore {
         let way = asked.lock().unwrap_or_else(PoisonError::into_inner).elapsed() / 2;
         let date = seen.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         let date = date.ok_or_else(|| Trouble::new("its answers have no date"))?;
-        let since = TimeDelta::milliseconds(500) + TimeDelta::from_std(way).unwrap_or_default();
-        Ok(date + since)
+        let within = TimeDelta::milliseconds(500) + TimeDelta::from_std(way).unwrap_or_default();
+        let time = date + within;
+        Ok(StoreTime { time, within })
     }
 }
 

@@ -17,13 +17,15 @@
 
 use crate::aws::Aws;
 use crate::domain::Timestamp;
+use crate::domain::approval::RECORD_BYTES_MAX;
 use crate::domain::id::Digest;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
 use chrono::{TimeDelta, Utc};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::Semaphore;
+use std::time::Duration;
+use tokio::sync::{MutexGuard, Semaphore};
 
 mod call;
 mod clock;
@@ -45,7 +47,7 @@ pub(crate) const SHARDS: u8 = 8;
 
 /// Items are at most 400 KB for DynamoDB; some is left for what stands beside the text.
 /// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ServiceQuotas.html>
-const TEXT_BYTES_MAX: usize = 380 << 10;
+const TEXT_BYTES_MAX: usize = RECORD_BYTES_MAX;
 
 /// Marks that are remembered as written, of each kind.
 const MARKED_MAX: usize = 10_000;
@@ -64,8 +66,11 @@ pub const CALL_SECONDS_MAX: u64 = 5;
 /// No request waits longer for its turn.
 pub const TURN_SECONDS_MAX: u64 = 10;
 
-/// Requests under way at once: each has a connection of its own.
+/// Requests under way at once that something held may wait for: each has a connection of its own.
 const REQUESTS_MAX: usize = 64;
+
+/// Requests under way at once for lists and searches, beside those.
+const LOOKS_MAX: usize = 16;
 
 /// Marks are written one after the other where they fall into the same of so many places.
 const MARKING_PLACES: usize = 16;
@@ -76,6 +81,7 @@ struct Parts {
     table: String,
     retention: Option<TimeDelta>,
     turns: Semaphore,
+    looks: Semaphore,
     /// Marks that this program has written already.
     marked: Mutex<HashSet<String>>,
     /// Held while a mark is written, so that many who need the same one write it once.
@@ -89,6 +95,8 @@ pub enum OpenError {
     Missing(String),
     #[error("the DynamoDB table {table} is not as the Terraform module `store` makes it: {why}")]
     Foreign { table: String, why: String },
+    #[error("the DynamoDB table {table} is not ready: its index `{index}` is still being made")]
+    Growing { table: String, index: String },
     #[error("the DynamoDB table {table} cannot be looked at: {why}")]
     Unavailable { table: String, why: String },
 }
@@ -99,14 +107,22 @@ impl DynamoStore {
     /// `retention`: what is older is no longer read, and DynamoDB deletes it; none keeps everything.
     pub async fn open(aws: &Aws, table: &str, retention: Option<TimeDelta>) -> Result<Self, OpenError> {
         schema::check(&aws.dynamodb, table).await?;
-        Ok(Self(Arc::new(Parts {
-            client: aws.dynamodb.clone(),
+        if retention.is_some() {
+            schema::warn_of_kept(&aws.dynamodb, table).await;
+        }
+        Ok(Self::of(aws.dynamodb.clone(), table, retention))
+    }
+
+    fn of(client: Client, table: &str, retention: Option<TimeDelta>) -> Self {
+        Self(Arc::new(Parts {
+            client,
             table: table.to_owned(),
             retention,
             turns: Semaphore::new(REQUESTS_MAX),
+            looks: Semaphore::new(LOOKS_MAX),
             marked: Mutex::default(),
             marking: Default::default(),
-        })))
+        }))
     }
 
     /// When an item that was made at this time may be deleted, in seconds as DynamoDB's time to live counts.
@@ -122,15 +138,7 @@ impl DynamoStore {
         if self.marked().contains(&name) {
             return Ok(());
         }
-        let place = Digest::of(name.as_bytes())
-            .0
-            .first()
-            .map_or(0, |byte| usize::from(*byte))
-            % MARKING_PLACES;
-        let _turn = match self.0.marking.get(place) {
-            Some(place) => Some(place.lock().await),
-            None => None,
-        };
+        let _turn = self.marking_turn(&name, call::TURN_MAX).await?;
         if self.marked().contains(&name) {
             return Ok(());
         }
@@ -144,6 +152,18 @@ impl DynamoStore {
         }
         marked.insert(name);
         Ok(())
+    }
+
+    /// The place of a mark, which is this caller's alone until it is dropped. Waits for it no longer than so long.
+    async fn marking_turn(&self, name: &str, limit: Duration) -> Result<Option<MutexGuard<'_, ()>>, Trouble> {
+        let first = Digest::of(name.as_bytes()).0.first().copied();
+        let place = usize::from(first.unwrap_or_default()) % MARKING_PLACES;
+        let Some(place) = self.0.marking.get(place) else {
+            return Ok(None);
+        };
+        let turn = tokio::time::timeout(limit, place.lock()).await;
+        let turn = turn.map_err(|_| Trouble::new("a mark: others of its kind are not written in time"))?;
+        Ok(Some(turn))
     }
 
     fn marked(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
@@ -189,4 +209,28 @@ pub(crate) fn check_size(what: &str, text: &str) -> Result<(), Trouble> {
         )));
     }
     Ok(())
+}
+
+#[cfg(test)]
+impl DynamoStore {
+    /// A store that nobody has looked at, and that reaches nothing.
+    pub(crate) fn unchecked() -> Self {
+        let config = aws_sdk_dynamodb::Config::builder().behavior_version_latest().build();
+        Self::of(Client::from_conf(config), "store", None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_mark_does_not_wait_for_others_without_end() {
+        let (store, soon) = (DynamoStore::unchecked(), Duration::from_millis(20));
+        let held = store.marking_turn("DAYS", soon).await.unwrap();
+        let late = store.marking_turn("DAYS", soon).await.unwrap_err();
+        assert!(late.to_string().contains("not written in time"), "{late}");
+        drop(held);
+        assert!(store.marking_turn("DAYS", soon).await.is_ok());
+    }
 }

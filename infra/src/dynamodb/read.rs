@@ -1,17 +1,21 @@
 //! Reading: single items and partitions, strongly consistent; and the indexes, which may be late.
 
-use super::call::{BACKOFF, Failed, Time, Trouble};
+use super::call::{BACKOFF, Failed, Lane, Time, Trouble};
 use super::{DynamoStore, Index, Item, living, text, text_of};
 use aws_sdk_dynamodb::operation::batch_get_item::BatchGetItemError;
 use aws_sdk_dynamodb::operation::get_item::GetItemError;
 use aws_sdk_dynamodb::operation::query::QueryError;
 use aws_sdk_dynamodb::types::KeysAndAttributes;
+use futures_util::future::try_join_all;
 use std::collections::HashMap;
 use tokio::time::Instant;
 
 /// Items that one batch may ask for.
 /// <https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html>
 const BATCH_MAX: usize = 100;
+
+/// Partitions of an index that one question reads at once.
+const PARTS_MAX: usize = 8;
 
 /// Where items are.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -76,11 +80,11 @@ impl DynamoStore {
         Ok(sent.await.map_err(trouble)?.item.and_then(living))
     }
 
-    /// Many items as they are now, in any order; those that are not there are left out.
+    /// Many items as they are now, in any order, as an index named them; those that are not there are left out.
     pub(crate) async fn get_all(&self, what: &str, keys: &[Keys]) -> Result<HashMap<Keys, Item>, Trouble> {
         let mut found = HashMap::with_capacity(keys.len());
         for part in keys.chunks(BATCH_MAX) {
-            let mut time = Time::default();
+            let mut time = Time::of(Lane::Look);
             let mut wanted = part.iter().map(Keys::item).collect::<Vec<_>>();
             let mut backoff = BACKOFF;
             while !wanted.is_empty() {
@@ -137,8 +141,20 @@ impl DynamoStore {
         self.query(index.name, Some(index), key, span).await
     }
 
+    /// The same part of several partitions of an index, one after the other. Few are read at once: a question about many
+    /// people then leaves others their turns.
+    pub(crate) async fn indexed_in(&self, index: &Index, keys: &[String], span: &Span) -> Result<Vec<Item>, Trouble> {
+        let mut found = Vec::new();
+        for some in keys.chunks(PARTS_MAX) {
+            let parts = some.iter().map(|key| self.indexed(index, key, span));
+            found.extend(try_join_all(parts).await?.into_iter().flatten());
+        }
+        Ok(found)
+    }
+
     async fn query(&self, what: &str, index: Option<&Index>, key: &str, span: &Span) -> Result<Vec<Item>, Trouble> {
         let (hash, range) = index.map_or(("pk", "sk"), |index| (index.hash, index.range));
+        let lane = index.map_or(Lane::Decide, |_| Lane::Look);
         let (mut found, mut start): (Vec<Item>, Option<Item>) = (Vec::new(), None);
         if span.from > span.to {
             return Ok(found);
@@ -146,7 +162,7 @@ impl DynamoStore {
         while found.len() < span.limit {
             let room = i32::try_from(span.limit - found.len()).unwrap_or(i32::MAX);
             let is_answer = |_: &QueryError| false;
-            let mut time = Time::default();
+            let mut time = Time::of(lane);
             let sent = self.call(what, &mut time, is_answer, || {
                 self.0
                     .client

@@ -139,8 +139,10 @@ async fn insist<T, F: Future<Output = Result<T, OperationError>>>(
         match call().await {
             Err(OperationError::Unavailable { .. }) => {}
             Err(
-                error
-                @ (OperationError::NotFound(_) | OperationError::Damaged { .. } | OperationError::TooLarge { .. }),
+                error @ (OperationError::NotFound(_)
+                | OperationError::Damaged { .. }
+                | OperationError::OtherKey { .. }
+                | OperationError::TooLarge { .. }),
             ) => return Err(error),
             Ok(value) => return Ok(value),
         }

@@ -66,9 +66,12 @@ impl WholeOperation {
 pub enum OperationError {
     #[error("there is no operation {0}")]
     NotFound(Digest),
-    /// What is stored is not what was written, or was written with another key.
+    /// What is stored is not what was written.
     #[error("operation {digest} is damaged in the store: {why}")]
     Damaged { digest: Digest, why: String },
+    /// It may be whole: only the store with that key can tell.
+    #[error("operation {digest} was encrypted with the key {key}, which is not among the keys here")]
+    OtherKey { digest: Digest, key: String },
     /// Nobody could be shown all of it.
     #[error("the {what} is {bytes} bytes long, and at most {bytes_max} are kept")]
     TooLarge {

@@ -3,6 +3,7 @@
 //! The clients repeat nothing by themselves. Every call here may be repeated: a data key that is made twice is only not
 //! used, an object that is written twice is the same object.
 
+use crate::aws::{said, status_of};
 use crate::backoff::Backoff;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
@@ -33,7 +34,7 @@ pub enum Failure<E> {
     TimedOut,
 }
 
-impl<E: std::error::Error + Send + Sync + 'static> Failure<E> {
+impl<E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static> Failure<E> {
     /// What the service itself said last.
     pub fn service_error(&self) -> Option<&E> {
         match self {
@@ -44,26 +45,9 @@ impl<E: std::error::Error + Send + Sync + 'static> Failure<E> {
 
     pub fn into_source(self) -> Box<dyn std::error::Error + Send + Sync> {
         match self {
-            Self::Said(error) => Box::new(Worded::of(&*error)),
+            Self::Said(error) => said(&error).into(),
             Self::TimedOut => "it did not answer in time".into(),
         }
-    }
-}
-
-/// An SDK's error prints little more than "service error": this prints its causes too.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct Worded(String);
-
-impl Worded {
-    fn of(error: &dyn std::error::Error) -> Self {
-        let mut words = vec![error.to_string()];
-        let mut source = error.source();
-        while let Some(cause) = source {
-            words.push(cause.to_string());
-            source = cause.source();
-        }
-        Self(words.join(": "))
     }
 }
 
@@ -99,7 +83,7 @@ fn may_pass<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool 
         // Timed out, not reached, or an answer that was cut off.
         return true;
     }
-    let status = error.raw_response().map_or(0, |response| response.status().as_u16());
+    let status = status_of(error).unwrap_or_default();
     let said = error.code().unwrap_or_default();
     status >= 500 || status == 429 || status == 408 || PASSING.contains(&said)
 }

@@ -16,9 +16,10 @@ use async_trait::async_trait;
 use aws_config::timeout::TimeoutConfig;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::Builder;
-use aws_sdk_s3::error::ProvideErrorMetadata;
+use aws_sdk_s3::config::http::HttpResponse;
+use aws_sdk_s3::error::{ConnectorError, ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::get_object::GetObjectError;
-use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::primitives::{ByteStream, ByteStreamError};
 use aws_sdk_s3::types::{ChecksumMode, ServerSideEncryption};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -125,29 +126,41 @@ impl OperationStore for S3Operations {
     }
 
     async fn read(&self, digest: Digest) -> Result<WholeOperation, OperationError> {
-        let call = || {
-            let request = self.client.get_object();
-            request
-                .bucket(&self.options.bucket)
-                .key(Self::name(digest))
-                .checksum_mode(ChecksumMode::Enabled)
-                .send()
-        };
-        let found = patiently(WAIT_MAX, call).await.map_err(|failure| {
+        let longer = Duration::from_secs(ENVELOPE_BYTES_MAX as u64 / BYTES_PER_SECOND_MIN);
+        let read = patiently(WAIT_MAX + longer, || self.try_read(digest)).await;
+        let bytes = read.map_err(|failure| {
             let absent = failure.service_error().is_some_and(GetObjectError::is_no_such_key);
             match absent {
                 true => OperationError::NotFound(digest),
                 false => unavailable(failure.into_source()),
             }
         })?;
-        let longer = Duration::from_secs(ENVELOPE_BYTES_MAX as u64 / BYTES_PER_SECOND_MIN);
-        let body = tokio::time::timeout(WAIT_MAX + longer, collect(found.body)).await;
-        let bytes = body.unwrap_or_else(|late| Err(unavailable(late.into())))?;
         let bytes = bytes.ok_or_else(|| OperationError::Damaged {
             digest,
             why: "it is longer than any operation".to_owned(),
         })?;
         self.sealing.open(digest, bytes).await
+    }
+}
+
+impl S3Operations {
+    /// Reads an object with its body; none where it is longer than any envelope.
+    async fn try_read(&self, digest: Digest) -> Result<Option<Vec<u8>>, SdkError<GetObjectError, HttpResponse>> {
+        let request = self.client.get_object();
+        let found = request
+            .bucket(&self.options.bucket)
+            .key(Self::name(digest))
+            .checksum_mode(ChecksumMode::Enabled)
+            .send()
+            .await?;
+        let size = found.content_length().and_then(|size| u64::try_from(size).ok());
+        let size = size.unwrap_or_default().min(ENVELOPE_BYTES_MAX as u64);
+        let limit = ATTEMPT_MAX + Duration::from_secs(size / BYTES_PER_SECOND_MIN);
+        match tokio::time::timeout(limit, collect(found.body)).await {
+            Ok(Ok(bytes)) => Ok(bytes),
+            Ok(Err(cut)) => Err(SdkError::dispatch_failure(ConnectorError::io(cut.into()))),
+            Err(late) => Err(SdkError::timeout_error(late)),
+        }
     }
 }
 
@@ -157,10 +170,10 @@ fn attempt(limit: Duration) -> Builder {
 }
 
 /// Reads a body; none where it is longer than any envelope.
-async fn collect(mut body: ByteStream) -> Result<Option<Vec<u8>>, OperationError> {
+async fn collect(mut body: ByteStream) -> Result<Option<Vec<u8>>, ByteStreamError> {
     let mut bytes = Vec::new();
     while let Some(part) = body.next().await {
-        let part = part.map_err(|error| unavailable(error.into()))?;
+        let part = part?;
         if bytes.len() + part.len() > ENVELOPE_BYTES_MAX {
             return Ok(None);
         }
@@ -171,4 +184,59 @@ async fn collect(mut body: ByteStream) -> Result<Option<Vec<u8>>, OperationError
 
 fn unavailable(source: Box<dyn std::error::Error + Send + Sync>) -> OperationError {
     OperationError::Unavailable { source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operations::contract::example;
+    use crate::operations::keys::FileKeys;
+    use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+    use tokio::net::TcpListener;
+
+    /// A server that says `whole` to each request; the first time it sends only a half of it.
+    async fn cuts_the_first(listener: TcpListener, whole: Vec<u8>) {
+        let mut sent = whole.len() / 2;
+        while let Ok((stream, _)) = listener.accept().await {
+            let (mut stream, mut line) = (BufReader::new(stream), String::new());
+            while line != "\r\n" {
+                line.clear();
+                stream.read_line(&mut line).await.unwrap();
+            }
+            let head = format!(
+                "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+                whole.len()
+            );
+            stream.write_all(head.as_bytes()).await.unwrap();
+            stream.write_all(&whole[..sent]).await.unwrap();
+            sent = whole.len();
+        }
+    }
+
+    #[tokio::test]
+    async fn an_object_that_is_cut_off_midway_is_read_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let keys = FileKeys::create(&directory.path().join("operations.key")).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let config = aws_sdk_s3::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new("eu-central-1"))
+            .credentials_provider(Credentials::new("id", "secret", None, None, "tests"))
+            .endpoint_url(format!("http://{}", listener.local_addr().unwrap()))
+            .force_path_style(true)
+            .build();
+        let options = S3Options {
+            bucket: "operations".to_owned(),
+            ..S3Options::default()
+        };
+        let store = S3Operations::new(Client::from_conf(config), options, Arc::new(keys));
+        let operation = example("delete from orders", b"delete from orders");
+        let digest = operation.digest();
+        let sealed = store.sealing.seal(digest, &operation).await.unwrap();
+        let server = tokio::spawn(cuts_the_first(listener, sealed));
+        let read = store.read(digest).await.unwrap();
+        assert_eq!(read.digest(), digest);
+        server.abort();
+    }
 }

@@ -43,6 +43,8 @@ impl Shelf {
         fs::write(self.store.path(digest), bytes).unwrap();
         match self.store.read(digest).await {
             Err(OperationError::Damaged { digest: named, why }) if named == digest => why,
+            // The id of the key is what was changed.
+            Err(OperationError::OtherKey { digest: named, key }) if named == digest => key,
             Err(error) => panic!("{error}"),
             Ok(_) => panic!("it was read"),
         }
@@ -130,7 +132,7 @@ async fn what_was_written_with_another_key_is_told_with_the_name_of_that_key() {
     let Err(error) = store.read(digest).await else {
         panic!("it was read with another key")
     };
-    assert!(matches!(error, OperationError::Damaged { .. }));
+    assert!(matches!(error, OperationError::OtherKey { .. }));
     assert!(error.to_string().contains(&format!("the key {id}")), "{error}");
     // Kept again, it is readable again.
     let operation = example("UPDATE users", b"a");

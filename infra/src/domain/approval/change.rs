@@ -1,8 +1,8 @@
 //! The state machine: which change may follow which state.
 
 use super::{
-    Approval, Ballot, Choice, EXECUTE_MARGIN, HeldOperation, Invalid, LEASE_MARGIN, Lease, Outcome, Rejected, State,
-    Terms,
+    Approval, Ballot, Choice, END_BYTES, END_TEXT_BYTES_MAX, EXECUTE_MARGIN, HeldOperation, Invalid, LEASE_MARGIN,
+    Lease, OPENED_BYTES_MAX, Outcome, RECORD_BYTES_MAX, Rejected, State, Terms,
 };
 use crate::domain::Timestamp;
 use crate::domain::access_request::{Client, Place};
@@ -52,12 +52,12 @@ impl Approval {
     /// Opens an approval: pending, version 1, without votes. Times are kept to the microsecond.
     ///
     /// Refuses terms that nobody could meet or that anything would meet: no clause, a clause without groups or
-    /// with a quorum of 0 or above [`super::VOTES_MAX`], no time to vote in.
+    /// with a quorum of 0 or above [`super::VOTES_MAX`], no time to vote in. Refuses more than [`OPENED_BYTES_MAX`].
     pub fn open(new: NewApproval, now: Timestamp) -> Result<Self, Rejected> {
         let created = now.trunc_subsecs(6);
         let deadline = deadline(&new.terms, created)?;
         check_terms(&new.terms)?;
-        Ok(Self {
+        let opened = Self {
             id: new.id,
             version: 1,
             state: State::Pending,
@@ -74,7 +74,9 @@ impl Approval {
                 until: new.lease.until.trunc_subsecs(6),
                 ..new.lease
             },
-        })
+        };
+        check_size(&opened, OPENED_BYTES_MAX)?;
+        Ok(opened)
     }
 
     /// Makes the next version of the record, or says why the change may not be made now.
@@ -82,7 +84,7 @@ impl Approval {
         let at = now.trunc_subsecs(6);
         let mut next = self.clone();
         next.version = self.version.saturating_add(1);
-        match change {
+        match change.cut() {
             Change::Vote(ballot) => next.vote(ballot, at)?,
             Change::Expire => next.state = self.expire(at)?,
             Change::Withdraw { why } => next.state = self.not_sent(State::Withdrawn { at, why })?,
@@ -108,12 +110,16 @@ impl Approval {
         self.check_ballot(&ballot, at)?;
         let (voter, choice, reason) = (ballot.voter.clone(), ballot.choice, ballot.reason.clone());
         self.cast(ballot, at);
+        let room = match choice {
+            Choice::Approve => RECORD_BYTES_MAX - END_BYTES,
+            Choice::Deny => RECORD_BYTES_MAX,
+        };
         match choice {
             Choice::Deny => self.state = State::Denied { at, by: voter, reason },
             Choice::Approve if self.count().is_ok() => self.state = State::Approved { at },
             Choice::Approve => {}
         }
-        Ok(())
+        check_size(self, room)
     }
 
     fn expire(&self, at: Timestamp) -> Result<State, Rejected> {
@@ -287,6 +293,29 @@ impl Approval {
             },
         }
     }
+}
+
+impl Change {
+    /// Cuts the texts that end a record: no end fails for its length.
+    fn cut(mut self) -> Self {
+        let text = match &mut self {
+            Self::Withdraw { why } | Self::Abandon { why } | Self::Revoke { why } | Self::LoseOutcome { why, .. } => {
+                why
+            }
+            Self::Finish { outcome, .. } => &mut outcome.summary,
+            Self::Vote(_) | Self::Expire | Self::Execute { .. } | Self::Renew { .. } | Self::LeaseLost => return self,
+        };
+        text.truncate(text.floor_char_boundary(END_TEXT_BYTES_MAX));
+        self
+    }
+}
+
+fn check_size(record: &Approval, max: usize) -> Result<(), Rejected> {
+    let bytes = record.size_bytes();
+    if bytes > max {
+        return Err(Rejected::TooLarge { bytes, max });
+    }
+    Ok(())
 }
 
 fn deadline(terms: &Terms, created: Timestamp) -> Result<Timestamp, Rejected> {

@@ -38,10 +38,12 @@ pub enum Rejected {
     DeadlinePassed { deadline: Timestamp },
     #[error("too late: the deadline is less than 2 s away ({})", clock(deadline))]
     DeadlineNear { deadline: Timestamp },
-    #[error("too long: {what} may have {max} characters")]
+    #[error("too long: {what} may have {max} bytes")]
     TooLong { what: &'static str, max: usize },
     #[error("this approval has {max} votes: no more are counted")]
     TooManyVotes { max: usize },
+    #[error("too large: the record would have {bytes} bytes, and at most {max} are taken here")]
+    TooLarge { bytes: usize, max: usize },
     #[error("not expired: the deadline is {}", clock(deadline))]
     NotExpired { deadline: Timestamp },
     #[error("not approved yet: {quorum}")]

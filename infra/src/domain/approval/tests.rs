@@ -1,5 +1,9 @@
-use super::{Approval, Ballot, Change, Choice, Invalid, Rejected, State, Terms, Via};
+use super::{
+    Approval, Ballot, Change, Choice, END_TEXT_BYTES_MAX, EVIDENCE_BYTES_MAX, Invalid, OPENED_BYTES_MAX, Outcome,
+    REASON_BYTES_MAX, RECORD_BYTES_MAX, Rejected, State, Terms, VOTES_MAX, Via,
+};
 use crate::domain::Timestamp;
+use crate::domain::display::HEAD_BYTES_MAX;
 use crate::domain::example::{EPOCH, alice, at, ballot, bob, clause, new_approval, pending, person, start, terms};
 use crate::domain::identity::{Person, PersonKind};
 use chrono::TimeDelta;
@@ -440,14 +444,14 @@ fn terms_that_mean_nothing_are_refused() {
 #[test]
 fn bounds_are_kept_and_leave_room_for_a_denial() {
     let long = Ballot {
-        reason: Some("x".repeat(1001)),
+        reason: Some("x".repeat(4001)),
         ..ballot(bob(), Choice::Deny)
     };
     check_refused(
         &pending(terms(1)),
         Change::Vote(long),
         at(1),
-        "too long: the reason may have 1000 characters",
+        "too long: the reason may have 4000 bytes",
     );
     let many: Vec<String> = (0..63).map(|number| format!("dba{number}")).collect();
     let names: Vec<&str> = many.iter().map(String::as_str).collect();
@@ -478,4 +482,61 @@ fn a_rejection_of_an_unbelievable_record_says_so() {
     check_refused(&forged, Change::Execute { epoch: EPOCH }, at(9), told);
     let rejected = forged.apply(Change::Execute { epoch: EPOCH }, at(9));
     assert_eq!(rejected, Err(Rejected::Invalid(Invalid::BrokenVotes { number: 1 })));
+}
+
+/// Text of so many bytes, in characters of four.
+fn wide(bytes: usize) -> String {
+    "\u{1f511}".repeat(bytes / 4)
+}
+
+#[test]
+fn the_largest_legal_record_can_still_be_denied_and_ends_within_its_bound() {
+    let mut new = new_approval(terms(64));
+    new.operation.display = wide(HEAD_BYTES_MAX);
+    new.place.search_path = wide(OPENED_BYTES_MAX - HEAD_BYTES_MAX - 8_000);
+    let mut full = Approval::open(new.clone(), start()).unwrap();
+    let groups: Vec<String> = (0..200).map(|number| format!("{number:03}{}", wide(250))).collect();
+    let voter = |name: &str, groups: &[String]| {
+        let mut voter = person(name, &["dba"]);
+        voter.groups.extend(groups.iter().cloned());
+        voter
+    };
+    let vote = |voter: Person, choice: Choice| {
+        Change::Vote(Ballot {
+            reason: Some(wide(REASON_BYTES_MAX)),
+            evidence: Some(wide(EVIDENCE_BYTES_MAX)),
+            ..ballot(voter, choice)
+        })
+    };
+    let refused = (0..VOTES_MAX).find_map(|number| {
+        let voted = full.apply(vote(voter(&format!("dba{number}"), &[]), Choice::Approve), at(5));
+        voted.map(|voted| full = voted).err()
+    });
+    assert!(matches!(refused, Some(Rejected::TooLarge { .. })), "{refused:?}");
+    assert!(full.votes.len() > 5, "{}", full.votes.len());
+
+    let endless = || "\u{1}".repeat(1 << 20);
+    let withdrawn = full.apply(Change::Withdraw { why: endless() }, at(6)).unwrap();
+    let denied = full.apply(vote(voter("nora", &groups), Choice::Deny), at(6)).unwrap();
+    for ended in [withdrawn, denied] {
+        assert!(ended.size_bytes() <= RECORD_BYTES_MAX, "{}", ended.size_bytes());
+    }
+    new.place.search_path = wide(OPENED_BYTES_MAX);
+    let refused = Approval::open(new, start());
+    assert!(matches!(refused, Err(Rejected::TooLarge { .. })), "{refused:?}");
+}
+
+#[test]
+fn texts_that_end_a_record_are_cut_between_characters() {
+    let outcome = Outcome {
+        ok: false,
+        summary: format!("x{}", wide(2 * END_TEXT_BYTES_MAX)),
+        rows: None,
+        duration_ms: 1,
+    };
+    let finish = Change::Finish { epoch: EPOCH, outcome };
+    let State::Done { outcome, .. } = executing().apply(finish, at(7)).unwrap().state else {
+        panic!("it is not done");
+    };
+    assert_eq!(outcome.summary.len(), END_TEXT_BYTES_MAX - 3);
 }

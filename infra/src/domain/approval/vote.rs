@@ -2,7 +2,7 @@
 
 use super::change::delta;
 use super::{
-    Approval, Ballot, Choice, Clause, EVIDENCE_CHARS_MAX, Invalid, REASON_CHARS_MAX, Rejected, State, VOTE_MARGIN,
+    Approval, Ballot, Choice, Clause, EVIDENCE_BYTES_MAX, Invalid, REASON_BYTES_MAX, Rejected, State, VOTE_MARGIN,
     VOTES_MAX, Via, Vote,
 };
 use crate::domain::Timestamp;
@@ -249,11 +249,11 @@ fn distinct<'a>(people: impl Iterator<Item = &'a Person>) -> Vec<&'a Person> {
 
 fn check_lengths(ballot: &Ballot) -> Result<(), Rejected> {
     let check = |text: &Option<String>, what, max| match text {
-        Some(text) if text.chars().count() > max => Err(Rejected::TooLong { what, max }),
+        Some(text) if text.len() > max => Err(Rejected::TooLong { what, max }),
         Some(_) | None => Ok(()),
     };
-    check(&ballot.reason, "the reason", REASON_CHARS_MAX)?;
-    check(&ballot.evidence, "the evidence", EVIDENCE_CHARS_MAX)
+    check(&ballot.reason, "the reason", REASON_BYTES_MAX)?;
+    check(&ballot.evidence, "the evidence", EVIDENCE_BYTES_MAX)
 }
 
 /// What the first vote of an approval is chained to.

@@ -11,7 +11,6 @@ use crate::journal::{
     CheckedQuery, JournalError, JournalQuery, Moment, PAGE_BYTES_MAX, PEOPLE_MAX, Page, too_many_people,
 };
 use chrono::DateTime;
-use futures_util::future::try_join_all;
 use std::collections::BTreeSet;
 
 /// Candidates that one call looks at; a page may then hold fewer events than were asked for, or none.
@@ -218,9 +217,10 @@ async fn newest(
         // One more: the span's end is included.
         limit: STEP + 1,
     };
-    let parts = keys.iter().map(|key| store.indexed(index, key, &span));
-    let found = try_join_all(parts).await?.into_iter().flatten();
-    let moments = found.filter_map(|item| text_of(&item, "moment").parse::<Moment>().ok());
+    let found = store.indexed_in(index, keys, &span).await?;
+    let moments = found
+        .iter()
+        .filter_map(|item| text_of(item, "moment").parse::<Moment>().ok());
     let mut moments: Vec<Moment> = moments.filter(|moment| moment.to_string().as_str() < before).collect();
     moments.sort_by(|a, b| b.cmp(a));
     moments.truncate(STEP);

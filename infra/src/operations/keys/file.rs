@@ -44,6 +44,10 @@ pub enum KeyFileError {
     },
     #[error("{path} can be read by others (mode {mode:o}): run chmod 600 on it, and put a new key first")]
     Exposed { path: PathBuf, mode: u32 },
+    #[error("{path} is missing")]
+    Missing { path: PathBuf },
+    #[error("{path} is there already: its keys are kept")]
+    Exists { path: PathBuf },
     #[error(
         "{path} is missing, but {witness} says that it was there: put it back, or move {witness} away to begin with \
          a new key, which opens nothing that was encrypted before"
@@ -51,6 +55,8 @@ pub enum KeyFileError {
     Lost { path: PathBuf, witness: PathBuf },
     #[error("{path}, line {line}: this is not a key of 32 bytes in base 64, or is there twice")]
     Invalid { path: PathBuf, line: usize },
+    #[error("{path} has more than {FILE_BYTES_MAX} bytes: this is not a key file")]
+    TooLong { path: PathBuf },
     #[error("{path} holds no key")]
     Empty { path: PathBuf },
     #[error("no key could be made")]
@@ -71,38 +77,45 @@ struct FileKey {
 impl FileKeys {
     /// Loads the keys of a file; makes the file with a new key (mode 0600) where there is none. Blocks.
     ///
-    /// Beside the file lies `<name>.ids`, which names the keys that were made: where it is there and the file is not,
-    /// the file was lost, and nothing is made in its place.
+    /// Beside the file lies `<name>.ids`, which names its newest key when that was written: where it is there and the
+    /// file is not, the file was lost, and nothing is made in its place.
     pub fn load_or_create(path: &Path) -> Result<Self, KeyFileError> {
-        if let Some(keys) = Self::load_if_there(path)? {
-            return Ok(keys);
+        let keys = match Self::load(path) {
+            Err(KeyFileError::Missing { .. }) => {
+                create(path)?;
+                Self::load(path)?
+            }
+            loaded => loaded?,
+        };
+        // Also for a file that is there: who made it may have ended before this.
+        keys.witnessed(&witness(path))
+    }
+
+    /// Makes a file with a new key (mode 0600), and its `<name>.ids`. A file that is there, or was lost, is not replaced.
+    /// Blocks.
+    pub fn create(path: &Path) -> Result<Self, KeyFileError> {
+        match Self::load(path) {
+            Err(KeyFileError::Missing { .. }) => {}
+            Err(error @ (KeyFileError::Lost { .. } | KeyFileError::Io { .. })) => return Err(error),
+            Ok(_) | Err(_) => return Err(KeyFileError::Exists { path: path.to_owned() }),
         }
-        let witness = witness(path);
-        if witness.exists() {
-            // Another process may have made both since.
-            return Self::load_if_there(path)?.ok_or_else(|| KeyFileError::Lost {
-                path: path.to_owned(),
-                witness,
-            });
-        }
-        create(path)?;
-        let keys = Self::load(path)?;
-        match write_new(&witness, format!("{}\n", keys.newest.id).as_bytes()) {
-            Err(KeyFileError::Io { source, .. }) if source.kind() == ErrorKind::AlreadyExists => Ok(keys),
-            written => written.map(|()| keys),
+        match create(path)? {
+            Created::Now => Self::load(path)?.witnessed(&witness(path)),
+            Created::Before => Err(KeyFileError::Exists { path: path.to_owned() }),
         }
     }
 
-    fn load_if_there(path: &Path) -> Result<Option<Self>, KeyFileError> {
-        match Self::load(path) {
-            Err(KeyFileError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
-            loaded => loaded.map(Some),
+    /// Writes the witness where there is none.
+    fn witnessed(self, witness: &Path) -> Result<Self, KeyFileError> {
+        match write_new(witness, format!("{}\n", self.newest.id).as_bytes()) {
+            Err(KeyFileError::Io { source, .. }) if source.kind() == ErrorKind::AlreadyExists => Ok(self),
+            written => written.map(|()| self),
         }
     }
 
     /// Loads the keys of a file that nobody else may read. Blocks.
     pub fn load(path: &Path) -> Result<Self, KeyFileError> {
-        let file = File::open(path).map_err(io(path))?;
+        let file = open(path)?;
         let mode = file.metadata().map_err(io(path))?.permissions().mode() & 0o777;
         if mode & 0o077 != 0 {
             return Err(KeyFileError::Exposed {
@@ -111,8 +124,13 @@ impl FileKeys {
             });
         }
         // Room for all of it from the start: a buffer that grows leaves copies behind.
-        let mut text = Zeroizing::new(String::with_capacity(FILE_BYTES_MAX as usize));
-        file.take(FILE_BYTES_MAX).read_to_string(&mut text).map_err(io(path))?;
+        let mut text = Zeroizing::new(String::with_capacity(FILE_BYTES_MAX as usize + 1));
+        file.take(FILE_BYTES_MAX + 1)
+            .read_to_string(&mut text)
+            .map_err(io(path))?;
+        if text.len() as u64 > FILE_BYTES_MAX {
+            return Err(KeyFileError::TooLong { path: path.to_owned() });
+        }
         Self::parse(path, &text)
     }
 
@@ -220,8 +238,36 @@ fn witness(path: &Path) -> PathBuf {
     name.into()
 }
 
+fn open(path: &Path) -> Result<File, KeyFileError> {
+    let is_missing = |opened: &io::Result<File>| opened.as_ref().is_err_and(|e| e.kind() == ErrorKind::NotFound);
+    let opened = File::open(path);
+    if !is_missing(&opened) {
+        return opened.map_err(io(path));
+    }
+    let witness = witness(path);
+    if !witness.exists() {
+        return Err(KeyFileError::Missing { path: path.to_owned() });
+    }
+    // Another process may have made both since.
+    let opened = File::open(path);
+    if is_missing(&opened) {
+        return Err(KeyFileError::Lost {
+            path: path.to_owned(),
+            witness,
+        });
+    }
+    opened.map_err(io(path))
+}
+
+/// Whose file it is that lies there.
+enum Created {
+    Now,
+    /// Another process made it in the meantime.
+    Before,
+}
+
 /// Makes a file with one new key, complete or not at all. A file that is there by then is left as it is.
-fn create(path: &Path) -> Result<(), KeyFileError> {
+fn create(path: &Path) -> Result<Created, KeyFileError> {
     let directory = path.parent().filter(|directory| *directory != Path::new(""));
     let directory = directory.unwrap_or(Path::new("."));
     let mut random = Zeroizing::new([0; 32]);
@@ -238,14 +284,15 @@ fn create(path: &Path) -> Result<(), KeyFileError> {
     let temporary = directory.join(format!(".key.{}", uuid::Uuid::now_v7().simple()));
     write_new(&temporary, text.as_bytes())?;
     let linked = match fs::hard_link(&temporary, path) {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-        linked => linked,
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(Created::Before),
+        linked => linked.map(|()| Created::Now),
     };
     fs::remove_file(&temporary).map_err(io(&temporary))?;
-    linked.map_err(io(path))?;
+    let created = linked.map_err(io(path))?;
     File::open(directory)
         .and_then(|directory| directory.sync_all())
-        .map_err(io(directory))
+        .map_err(io(directory))?;
+    Ok(created)
 }
 
 fn write_new(path: &Path, bytes: &[u8]) -> Result<(), KeyFileError> {
@@ -317,6 +364,52 @@ mod tests {
         assert!(!path.exists());
         fs::remove_file(directory.path().join("operations.key.ids")).unwrap();
         FileKeys::load_or_create(&path).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_is_there_or_was_lost_is_not_replaced_by_a_new_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("operations.key");
+        let error = FileKeys::load(&path).unwrap_err();
+        assert!(matches!(error, KeyFileError::Missing { .. }), "{error}");
+        let made = FileKeys::create(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let error = FileKeys::create(&path).unwrap_err();
+        assert!(matches!(error, KeyFileError::Exists { .. }), "{error}");
+        assert!(made.ids().eq(FileKeys::load(&path).unwrap().ids()));
+        fs::write(&path, "no key").unwrap();
+        let error = FileKeys::create(&path).unwrap_err();
+        assert!(matches!(error, KeyFileError::Exists { .. }), "{error}");
+        fs::remove_file(&path).unwrap();
+        for lost in [FileKeys::load(&path), FileKeys::create(&path)] {
+            let error = lost.unwrap_err();
+            assert!(matches!(error, KeyFileError::Lost { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_file_whose_maker_ended_early_is_missed_too_when_it_is_lost() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("operations.key");
+        create(&path).unwrap();
+        FileKeys::load_or_create(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        let error = FileKeys::load_or_create(&path).unwrap_err();
+        assert!(matches!(error, KeyFileError::Lost { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_is_too_long_is_refused_and_not_read_in_part() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("operations.key");
+        let comment = format!("# {}\n", "-".repeat(FILE_BYTES_MAX as usize - ONE.len() - 4));
+        let text = format!("{ONE}\n{comment}");
+        assert_eq!(text.len() as u64, FILE_BYTES_MAX);
+        write_new(&path, text.as_bytes()).unwrap();
+        FileKeys::load(&path).unwrap();
+        fs::write(&path, format!("{text}{TWO}\n")).unwrap();
+        let error = FileKeys::load(&path).unwrap_err();
+        assert!(matches!(error, KeyFileError::TooLong { .. }), "{error}");
     }
 
     #[test]

@@ -22,11 +22,13 @@ const KEY_WAIT_MAX: Duration = Duration::from_secs(8);
 /// The name of the operation's digest in the encryption context.
 const CONTEXT: &str = "operation";
 
-/// Data keys of one KMS key.
+/// Data keys of one KMS key, and of those that were used before it.
 #[derive(Clone, Debug)]
 pub struct KmsKeys {
     client: Client,
     key: String,
+    /// ARNs of keys that only open.
+    before: Vec<String>,
 }
 
 impl KmsKeys {
@@ -35,7 +37,13 @@ impl KmsKeys {
         Self {
             client,
             key: key.into(),
+            before: Vec::new(),
         }
+    }
+
+    /// Opens also what these keys have wrapped, given by ARN: an alias may have stood for them.
+    pub fn opening(self, before: Vec<String>) -> Self {
+        Self { before, ..self }
     }
 }
 
@@ -63,16 +71,17 @@ impl KeySource for KmsKeys {
         Ok((key, wrapped))
     }
 
-    /// Opens with the configured key alone, whatever the object names: else who may write objects could have them
+    /// Opens with the configured keys alone, whatever the object names: else who may write objects could have them
     /// opened with a key of their own.
     async fn open(&self, digest: Digest, wrapped: &WrappedKey) -> Result<DataKey, KeyError> {
         if wrapped.origin != KeyOrigin::Kms {
             return Err(KeyError::Unknown(wrapped.id.clone()));
         }
+        let key = self.before.iter().find(|before| **before == wrapped.id);
         let call = || {
             let request = self.client.decrypt();
             request
-                .key_id(&self.key)
+                .key_id(key.unwrap_or(&self.key))
                 .ciphertext_blob(Blob::new(wrapped.bytes.clone()))
                 .encryption_context(CONTEXT, digest.to_string())
                 .send()

@@ -74,7 +74,8 @@ impl KeyError {
     pub(super) fn of_operation(self, digest: Digest) -> OperationError {
         match self {
             Self::Unavailable { source } => OperationError::Unavailable { source },
-            error @ (Self::Unknown(_) | Self::Refused(_)) => OperationError::Damaged {
+            Self::Unknown(key) => OperationError::OtherKey { digest, key },
+            error @ Self::Refused(_) => OperationError::Damaged {
                 digest,
                 why: error.to_string(),
             },

@@ -1,6 +1,7 @@
-//! What an error of the SDK means, and its words.
+//! What an error of the SDK means, and what can be done about it.
 
 use super::super::RecordingError;
+use crate::aws::{said, status_of};
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use std::error::Error;
@@ -63,40 +64,9 @@ impl Fault {
     }
 }
 
-/// The HTTP status of the answer.
-pub(super) fn status_of<E>(error: &SdkError<E, HttpResponse>) -> Option<u16> {
-    error.raw_response().map(|response| response.status().as_u16())
-}
-
-/// An error with all its causes: the SDK's own prints little more than "service error".
-pub(super) fn words(error: &dyn Error) -> String {
-    let mut words = vec![error.to_string()];
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_words = cause.to_string();
-        if words.last() != Some(&cause_words) {
-            words.push(cause_words);
-        }
-        source = cause.source();
-    }
-    words.join(": ")
-}
-
 fn is_passing<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool {
     let passes = |status| status >= 500 || status == 429 || status == 408;
     status_of(error).is_some_and(passes) || error.code().is_some_and(|code| PASSING.contains(&code))
-}
-
-fn said<E>(error: &SdkError<E, HttpResponse>) -> String
-where
-    E: ProvideErrorMetadata + Error + Send + Sync + 'static,
-{
-    let SdkError::ServiceError(_) = error else {
-        return words(error);
-    };
-    let status = status_of(error).map_or_else(String::new, |status| format!("HTTP {status}"));
-    let parts = [Some(status.as_str()), error.code(), error.message()];
-    parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
 }
 
 /// What a person can do about it.

@@ -14,6 +14,7 @@ use super::chain::MANIFEST_BYTES_MAX;
 use super::format::CHUNK_BYTES_MAX;
 use super::layout::{self, DIGEST_BYTES_MAX, DIGESTS_MAX, SESSIONS_MAX};
 use super::{Link, RecordingError, RecordingObject, RecordingStore};
+use crate::aws::{CredentialsEnd, status_of, words};
 use crate::domain::id::{Digest, SessionId};
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
@@ -26,7 +27,7 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use call::Call;
 use chrono::NaiveDate;
-use fault::{Fault, words};
+use fault::Fault;
 use retention::Retention;
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -70,6 +71,7 @@ pub struct S3Options {
 pub struct S3Recordings {
     client: Client,
     options: S3Options,
+    credentials: CredentialsEnd,
     /// What the options and the bucket's own default come to; asked once, with the first put.
     retention: OnceCell<Option<Retention>>,
 }
@@ -80,8 +82,14 @@ impl S3Recordings {
         Self {
             client,
             options,
+            credentials: CredentialsEnd::default(),
             retention: OnceCell::new(),
         }
+    }
+
+    /// Gives no link a longer life than these credentials, which are the client's, have.
+    pub fn ending(self, credentials: CredentialsEnd) -> Self {
+        Self { credentials, ..self }
     }
 
     fn call<'a>(&'a self, operation: &'static str, key: &'a str, limit: Duration) -> Call<'a> {
@@ -117,7 +125,7 @@ impl S3Recordings {
             .body(ByteStream::from(bytes.clone()));
         match put.send().await {
             Ok(_) => Ok(()),
-            Err(error) if fault::status_of(&error) == Some(412) => self.compare(key, bytes).await,
+            Err(error) if status_of(&error) == Some(412) => self.compare(key, bytes).await,
             Err(error) => Err(Fault::of(&error)),
         }
     }
@@ -353,7 +361,7 @@ impl RecordingStore for S3Recordings {
 impl S3Recordings {
     async fn try_link(&self, key: &str, valid: Duration) -> Result<Link, Fault> {
         let now = SystemTime::now();
-        let until = now + valid;
+        let ends_before = self.credentials.at();
         let lasting = |error: &dyn std::error::Error| Fault::Lasting(words(error));
         let config = PresigningConfig::builder().start_time(now).expires_in(valid).build();
         let config = config.map_err(|error| lasting(&error))?;
@@ -363,10 +371,10 @@ impl S3Recordings {
             .uri()
             .parse()
             .map_err(|error: url::ParseError| lasting(&error))?;
-        Ok(Link {
-            url,
-            until: until.into(),
-        })
+        // Others may have come while it was made: which of them signed it is not known.
+        let ends = [ends_before, self.credentials.at()].into_iter().flatten().min();
+        let until = ends.map_or(now + valid, |end| end.min(now + valid)).into();
+        Ok(Link { url, until })
     }
 }
 

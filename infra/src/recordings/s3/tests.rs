@@ -1,6 +1,8 @@
 //! Against a server that answers by a script: what S3 says rarely, or only when it is in trouble.
 
 use super::*;
+use crate::aws::Aws;
+use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region, retry::RetryConfig};
 use std::sync::{Arc, Mutex};
@@ -298,6 +300,28 @@ async fn a_link_is_made_without_asking_the_store() {
     assert!(url.contains("X-Amz-Expires=600"), "{url}");
     assert!(!format!("{link:?}").contains("X-Amz"), "{link:?}");
     assert_eq!(seen.count(), 0);
+}
+
+#[tokio::test]
+async fn a_link_does_not_outlive_the_credentials_that_signed_it() {
+    let link = async |credentials_live: u64| {
+        let started = SystemTime::now();
+        let expiry = started + Duration::from_secs(credentials_live);
+        let credentials = Credentials::new("id", "secret", Some("token".to_owned()), Some(expiry), "tests");
+        let config = aws_config::SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new("eu-central-1"))
+            .credentials_provider(SharedCredentialsProvider::new(credentials))
+            .endpoint_url("http://127.0.0.1:1")
+            .build();
+        let aws = Aws::of(&config);
+        let store = S3Recordings::new(aws.s3, options()).ending(aws.s3_credentials);
+        let link = store.link(session(), RecordingObject::Manifest, Duration::from_secs(600));
+        let until = SystemTime::from(link.await.unwrap().unwrap().until);
+        until.duration_since(started).unwrap().as_secs()
+    };
+    assert_eq!(link(300).await, 300);
+    assert!((600..610).contains(&link(3600).await));
 }
 
 #[tokio::test]

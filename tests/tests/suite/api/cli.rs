@@ -5,6 +5,7 @@ use countersign_gateway::console::{ServeLimits, serve};
 use countersign_infra::domain::id::ApprovalId;
 use countersign_tests::harness::countersign;
 use serde_json::{Value, json};
+use std::os::unix::fs::PermissionsExt;
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -376,6 +377,22 @@ async fn env_prints_what_a_shell_can_take_in_and_the_token_only_when_asked() {
 }
 
 #[tokio::test]
+async fn a_key_of_operations_is_made_once_and_for_its_owner_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("keys/operations.key");
+    let command = ["keys", "operations", file.to_str().unwrap()];
+    let made = run(&command, &[]).await;
+    assert_eq!(made.code, 0);
+    holds(&made, &["Give every gateway of the store this file"]);
+    let key = std::fs::read(&file).unwrap();
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let again = run(&command, &[]).await;
+    assert_eq!(again.code, 2);
+    holds(&again, &["operations.key is there already"]);
+    assert_eq!(std::fs::read(&file).unwrap(), key);
+}
+
+#[tokio::test]
 async fn the_exit_codes_stand_in_the_help() {
     let help = run(&["--help"], &[]).await;
     assert_eq!(help.code, 0);
@@ -395,6 +412,7 @@ async fn the_exit_codes_stand_in_the_help() {
         "replay",
         "verify",
         "env",
+        "keys",
     ] {
         assert_eq!(run(&[command, "--help"], &[]).await.code, 0, "{command}");
     }

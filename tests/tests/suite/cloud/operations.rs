@@ -116,6 +116,8 @@ fn file_keys() -> (tempfile::TempDir, Arc<FileKeys>) {
 async fn damage(store: &dyn OperationStore, digest: Digest) -> String {
     match store.read(digest).await {
         Err(OperationError::Damaged { digest: named, why }) if named == digest => why,
+        // What names the key is what was changed.
+        Err(OperationError::OtherKey { digest: named, key }) if named == digest => key,
         Err(error) => panic!("{error}"),
         Ok(_) => panic!("it was read"),
     }
@@ -203,11 +205,36 @@ async fn only_the_configured_key_opens_whatever_the_object_names() {
     let digest = bucket.keep(&example("UPDATE users", b"a")).await;
     let cloud = Cloud::shared().await.unwrap();
     let other = KmsKeys::new(bucket.aws.kms.clone(), cloud.kms_key().await.unwrap());
-    let why = damage(&bucket.with_keys(Arc::new(other)), digest).await;
-    assert!(why.contains(&bucket.key), "{why}");
-    let (_directory, keys) = file_keys();
-    let why = damage(&bucket.with_keys(keys), digest).await;
-    assert!(why.contains(&bucket.key), "{why}");
+    let (_directory, of_a_file) = file_keys();
+    for store in [bucket.with_keys(Arc::new(other)), bucket.with_keys(of_a_file)] {
+        match store.read(digest).await {
+            Err(OperationError::OtherKey { key, .. }) => assert_eq!(key, bucket.key),
+            other => panic!("{:?}", other.map(|read| read.digest())),
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_an_alias_encrypted_with_its_former_key_is_opened_with_that_key_when_it_is_configured() {
+    let bucket = Bucket::new().await;
+    let (kms, alias) = (&bucket.aws.kms, format!("alias/{}", bucket.name));
+    let create = kms.create_alias().alias_name(&alias).target_key_id(&bucket.key);
+    create.send().await.unwrap();
+    let keys = KmsKeys::new(kms.clone(), &alias);
+    let store = bucket.with_keys(Arc::new(keys.clone()));
+    let former = example("UPDATE users", b"a");
+    store.keep(former.digest(), &former).await.unwrap();
+    let other = Cloud::shared().await.unwrap().kms_key().await.unwrap();
+    let repoint = kms.update_alias().alias_name(&alias).target_key_id(other);
+    repoint.send().await.unwrap();
+    let read = store.read(former.digest()).await;
+    assert!(matches!(read, Err(OperationError::OtherKey { .. })));
+
+    let store = bucket.with_keys(Arc::new(keys.opening(vec![bucket.key.clone()])));
+    assert!(store.read(former.digest()).await.unwrap() == former);
+    let next = example("UPDATE users", b"b");
+    store.keep(next.digest(), &next).await.unwrap();
+    assert!(store.read(next.digest()).await.unwrap() == next);
 }
 
 #[tokio::test]
