@@ -11,7 +11,7 @@ use crate::protocol::postgres::effects::Analyst;
 use crate::protocol::postgres::startup::Entry;
 use crate::record::{RecordError, Spool};
 use crate::sessions::SessionRegistry;
-use crate::settle::{self, Settler};
+use crate::settle::{self, Settler, Trail};
 use crate::stores::Stores;
 use crate::vault::Vault;
 use anyhow::Context;
@@ -37,6 +37,8 @@ pub struct App {
     pub gate: Arc<Gate>,
     pub analyst: Analyst,
     pub journal: Arc<dyn Journal>,
+    /// What is settled at a start and for gateways that are gone.
+    pub trail: Trail,
     pub spool: Spool,
     pub sessions: SessionRegistry,
     pub digests: Digests,
@@ -49,7 +51,7 @@ impl App {
     fn settler(&self) -> Settler<'_> {
         Settler {
             spool: &self.spool,
-            journal: &self.journal,
+            stores: &self.trail,
             sessions: &self.sessions,
         }
     }
@@ -87,7 +89,7 @@ pub async fn run(config: PathBuf) -> anyhow::Result<()> {
     let tasks = TaskTracker::new();
     let (app, stores, recording_keys) = assemble(config, &stop).await?;
     let app = Arc::new(app);
-    settle::earlier_run(&app.spool, &app.journal).await;
+    settle::earlier_run(&app.spool, &app.trail).await;
 
     let postgres = TcpListener::bind(app.config.postgres.listen)
         .await
@@ -195,6 +197,10 @@ async fn assemble(config: Config, stop: &CancellationToken) -> anyhow::Result<(A
         gate: Arc::new(Gate::new(policy, holds, stores.operations.clone())),
         analyst: Analyst::new(config.limits.statement_bytes_max).context("the statement parser")?,
         journal: stores.journal.clone(),
+        trail: Trail {
+            journal: stores.journal.clone(),
+            approvals: stores.approvals.clone(),
+        },
         spool,
         sessions,
         digests,

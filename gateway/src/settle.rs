@@ -4,33 +4,43 @@
 //! store, and then only is the recording gone from the spool. Killed at any step, the next one to look does the rest.
 
 use crate::digests::Digests;
+use crate::hold::told_end;
 use crate::journal::{NotJournaled, SessionJournal};
 use crate::record::{Recovered, Spool};
 use crate::sessions::SessionRegistry;
+use countersign_infra::approvals::{ApprovalStore, ApprovalStoreExt, StoreError};
 use countersign_infra::domain::audit::{Event, Happening};
 use countersign_infra::domain::id::SessionId;
-use countersign_infra::journal::{Journal, JournalError};
+use countersign_infra::journal::{Journal, JournalError, JournalQuery};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 /// How often dead gateways and left recordings are looked for, on the local disk and in memory only.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// How far behind a hold its end is looked for.
+const LATER_EVENTS_MAX: usize = 1000;
 const WHY: &str = "the gateway ended without closing it";
 
 /// Closes what an earlier run of the gateway left open in its own spool. What goes wrong keeps nobody from starting: it is
 /// logged, and the settler comes back to it.
-pub async fn earlier_run(spool: &Spool, journal: &Arc<dyn Journal>) {
+pub async fn earlier_run(spool: &Spool, stores: &Trail) {
     match spool.recover().await {
-        Ok(recovered) => try_settle(spool, journal, recovered).await,
+        Ok(recovered) => try_settle(spool, stores, recovered).await,
         Err(error) => tracing::error!(%error, "the recordings of an earlier run cannot be recovered"),
     }
+}
+
+/// The journal, and the records of approvals that it tells of.
+pub struct Trail {
+    pub journal: Arc<dyn Journal>,
+    pub approvals: Arc<dyn ApprovalStore>,
 }
 
 /// Settles what sessions of this gateway and gateways that are gone left behind.
 pub struct Settler<'a> {
     pub spool: &'a Spool,
-    pub journal: &'a Arc<dyn Journal>,
+    pub stores: &'a Trail,
     pub sessions: &'a SessionRegistry,
 }
 
@@ -60,14 +70,14 @@ impl Settler<'_> {
     /// Does all that can be done now. `adopted` are the spools of others that are not empty yet.
     pub async fn look(&self, adopted: &mut Vec<Spool>) {
         let is_over = |session: SessionId| self.sessions.find(session).is_none();
-        try_settle(self.spool, self.journal, self.spool.recover_left(is_over).await).await;
+        try_settle(self.spool, self.stores, self.spool.recover_left(is_over).await).await;
         for spool in &*adopted {
-            try_settle(spool, self.journal, spool.recover_left(|_| true).await).await;
+            try_settle(spool, self.stores, spool.recover_left(|_| true).await).await;
         }
         for spool in self.spool.adopt().await {
             match spool.recover().await {
                 Ok(recovered) => {
-                    try_settle(&spool, self.journal, recovered).await;
+                    try_settle(&spool, self.stores, recovered).await;
                     adopted.push(spool);
                 }
                 Err(error) => {
@@ -92,18 +102,18 @@ impl Settler<'_> {
     }
 }
 
-async fn try_settle(spool: &Spool, journal: &Arc<dyn Journal>, recovered: Vec<Recovered>) {
-    if let Err(error) = settle(spool, journal, recovered).await {
+async fn try_settle(spool: &Spool, stores: &Trail, recovered: Vec<Recovered>) {
+    if let Err(error) = settle(spool, stores, recovered).await {
         tracing::error!(%error, "the end of a session could not be journaled; it is tried again");
     }
 }
 
 /// Journals the ends of recovered recordings, and lets those whose end is on record go to the store.
-async fn settle(spool: &Spool, journal: &Arc<dyn Journal>, recovered: Vec<Recovered>) -> Result<(), NotJournaled> {
+async fn settle(spool: &Spool, stores: &Trail, recovered: Vec<Recovered>) -> Result<(), NotJournaled> {
     let mut first = Ok(());
     let mut settled = Vec::new();
     for one in recovered {
-        match journal_end(journal, &one).await {
+        match journal_end(stores, &one).await {
             Ok(()) => settled.push(one),
             // One that cannot be journaled must not keep the others from it.
             Err(error) => first = first.and(Err(error)),
@@ -113,8 +123,8 @@ async fn settle(spool: &Spool, journal: &Arc<dyn Journal>, recovered: Vec<Recove
     first
 }
 
-async fn journal_end(journal: &Arc<dyn Journal>, recovered: &Recovered) -> Result<(), NotJournaled> {
-    let session = recovered.session;
+async fn journal_end(stores: &Trail, recovered: &Recovered) -> Result<(), NotJournaled> {
+    let (journal, session) = (&stores.journal, recovered.session);
     if is_closed(journal, session).await? {
         return Ok(());
     }
@@ -127,9 +137,43 @@ async fn journal_end(journal: &Arc<dyn Journal>, recovered: &Recovered) -> Resul
         chunks: recovered.chunks,
         last: recovered.last,
     };
-    resumed.append(vec![closed]).await?;
+    let told = untold_end(stores, session).await?;
+    resumed.append(told.into_iter().chain([closed]).collect()).await?;
     tracing::warn!(%session, "an interrupted recording was closed");
     Ok(())
+}
+
+/// The end of what the session held last, where only the record knows it: people decided, and the gateway ended before
+/// it could tell the session's journal.
+async fn untold_end(stores: &Trail, session: SessionId) -> Result<Option<Happening>, JournalError> {
+    let query = JournalQuery {
+        session: Some(session),
+        events: vec!["held".to_owned()],
+        limit: 1,
+        ..JournalQuery::default()
+    };
+    // While something is held the session writes little else: the first page has it, or it ended long ago.
+    let page = stores.journal.search(&query).await?;
+    let Some(held) = page.events.first() else {
+        return Ok(None);
+    };
+    let Some(id) = held.what.approval() else {
+        return Ok(None);
+    };
+    let later = stores.journal.after(session, held.seq, LATER_EVENTS_MAX).await?;
+    let tells = |event: &Event| match &event.what {
+        Happening::Refused { approval, .. } => approval.as_ref() == Some(id),
+        Happening::Answered { .. } => true,
+        _ => false,
+    };
+    if later.iter().any(tells) {
+        return Ok(None);
+    }
+    match stores.approvals.read_again(id).await {
+        Ok(record) => Ok(told_end(&record)),
+        Err(StoreError::NotFound(_)) => Ok(None),
+        Err(error) => Err(JournalError::Unavailable { source: error.into() }),
+    }
 }
 
 /// The session ended in order, and only the last of its recording was not in the store yet.

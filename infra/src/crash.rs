@@ -12,7 +12,6 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::NaiveDate;
 use std::fmt;
-use std::process::Command;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,10 +75,8 @@ impl CrashPoint {
     }
 }
 
-/// Ends this process with SIGKILL: nothing is flushed, no destructor runs.
+/// Ends this process at once: nothing is flushed, no destructor runs, no other thread goes on meanwhile.
 fn die() -> ! {
-    let pid = std::process::id().to_string();
-    drop(Command::new("kill").args(["-KILL", &pid]).status());
     std::process::abort();
 }
 

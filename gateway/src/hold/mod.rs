@@ -29,6 +29,7 @@ mod watch;
 mod words;
 
 pub use kept::Writers;
+pub use words::told_end;
 
 /// The feed is only a hint: each hold looks at its record itself as often as this.
 const READ_EVERY: Duration = Duration::from_secs(5);

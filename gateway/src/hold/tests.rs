@@ -1,7 +1,7 @@
 use super::*;
 use async_trait::async_trait;
 use chrono::{SubsecRound, TimeDelta};
-use countersign_infra::approvals::{ApprovalQuery, Tell};
+use countersign_infra::approvals::{ApprovalQuery, StoreTime, Tell};
 use countersign_infra::domain::Timestamp;
 use countersign_infra::domain::approval::{Ballot, Choice};
 use countersign_infra::domain::audit::Chain;
@@ -72,9 +72,13 @@ impl ApprovalStore for Trouble {
         self.store.take_feed(gateway).await
     }
 
-    async fn now(&self) -> Result<Timestamp, StoreError> {
+    async fn now(&self) -> Result<StoreTime, StoreError> {
         let ahead = TimeDelta::seconds(self.seconds_ahead.load(Ordering::SeqCst));
-        Ok(self.store.now().await? + ahead)
+        let now = self.store.now().await?;
+        Ok(StoreTime {
+            time: now.time + ahead,
+            ..now
+        })
     }
 }
 

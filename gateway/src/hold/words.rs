@@ -1,5 +1,6 @@
 //! What the journal and the client are told of holds.
 
+use crate::gate::refused;
 use crate::journal::Undone;
 use crate::refusal::{Cause, Refusal};
 use countersign_infra::approvals::{ChangeError, StoreError};
@@ -55,6 +56,25 @@ pub(super) fn gone(record: &Approval) -> Happening {
         approval: Some(record.id.clone()),
         code: record.state.as_str().to_owned(),
         message: message.to_owned(),
+    }
+}
+
+/// What the journal is told of an end that is on the record: none while it has none.
+pub fn told_end(record: &Approval) -> Option<Happening> {
+    let operation = record.operation.digest;
+    match &record.state {
+        State::Pending | State::Approved { .. } | State::Executing { .. } => None,
+        State::Denied { .. }
+        | State::Expired { .. }
+        | State::Withdrawn { .. }
+        | State::Abandoned { .. }
+        | State::Revoked { .. } => Some(refused(Some(operation), &refusal(record))),
+        State::Done { outcome, .. } => Some(Happening::Answered {
+            operation,
+            outcome: outcome.clone(),
+            bytes: 0,
+        }),
+        State::Unknown { .. } => Some(gone(record)),
     }
 }
 

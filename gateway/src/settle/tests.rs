@@ -87,6 +87,13 @@ fn house() -> House {
 }
 
 impl House {
+    fn trail(&self) -> Trail {
+        Trail {
+            journal: self.journal.clone(),
+            approvals: Arc::new(self.switch.journal.clone()),
+        }
+    }
+
     fn gateway(&self) -> Gateway {
         let key = Arc::new(SigningKey::generate().unwrap());
         self.keys.lock().unwrap().add(key.public().clone());
@@ -149,7 +156,7 @@ impl Gateway {
     async fn look(&self, house: &House, adopted: &mut Vec<Spool>) {
         let settler = Settler {
             spool: &self.spool,
-            journal: &house.journal,
+            stores: &house.trail(),
             sessions: &self.sessions,
         };
         settler.look(adopted).await;
@@ -198,7 +205,7 @@ async fn a_session_that_the_journal_closed_already_is_not_closed_again() {
     house.recordings.feel(Mood::Down);
     let recovered = dead.spool.recover_left(|_| true).await;
     for one in &recovered {
-        journal_end(&house.journal, one).await.unwrap();
+        journal_end(&house.trail(), one).await.unwrap();
     }
     // The gateway is killed after the journal knew, and before the store had the end.
     kill(dead).await;
@@ -284,12 +291,12 @@ async fn an_earlier_run_of_a_gateway_with_a_spool_of_its_own_is_settled_at_the_s
     kill(gateway).await;
     let spool = open();
     house.switch.off.store(true, Ordering::SeqCst);
-    earlier_run(&spool, &house.journal).await;
+    earlier_run(&spool, &house.trail()).await;
     spool.stop().await;
     drop(spool);
     assert_eq!(house.recordings.read_manifest(session).await.unwrap(), None);
     house.switch.off.store(false, Ordering::SeqCst);
-    earlier_run(&open(), &house.journal).await;
+    earlier_run(&open(), &house.trail()).await;
     house.verify(session).await;
 }
 
@@ -313,7 +320,7 @@ async fn a_journal_that_cannot_be_read_keeps_no_gateway_from_starting_and_is_set
     kill(dead).await;
     let next = gateway();
     house.switch.off.store(true, Ordering::SeqCst);
-    earlier_run(&next.spool, &house.journal).await;
+    earlier_run(&next.spool, &house.trail()).await;
     house.switch.off.store(false, Ordering::SeqCst);
     next.look(&house, &mut Vec::new()).await;
     house.verify(session).await;

@@ -196,7 +196,7 @@ mod tests {
     use super::{ApprovalStoreExt, ChangeError, REPEATS_MAX};
     use crate::approvals::embedded::EmbeddedStore;
     use crate::approvals::flaky::FlakyApprovals;
-    use crate::approvals::{ApprovalQuery, ApprovalStore, StoreError, Tell};
+    use crate::approvals::{ApprovalQuery, ApprovalStore, StoreError, StoreTime, Tell};
     use crate::domain::Timestamp;
     use crate::domain::approval::{Approval, Change, Choice, Outcome, Rejected, State};
     use crate::domain::audit::Event;
@@ -362,7 +362,7 @@ mod tests {
             self.0.take_feed(gateway).await
         }
 
-        async fn now(&self) -> Result<Timestamp, StoreError> {
+        async fn now(&self) -> Result<StoreTime, StoreError> {
             self.0.now().await
         }
     }

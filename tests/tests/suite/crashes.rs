@@ -4,6 +4,7 @@
 use anyhow::{Context, Result, ensure};
 use countersign_tests::cloud::Cloud;
 use countersign_tests::harness::GatewayOptions;
+use countersign_tests::raw::{Raw, query};
 use countersign_tests::wait::eventually;
 use countersign_tests::world::{TARGET, World, WorldOptions};
 use serde_json::Value;
@@ -210,6 +211,9 @@ async fn die_at(world: &mut World, play: Play, points: &[&str], ends: &[End]) ->
 
 /// Alice asks, others decide, alice leaves: until the gateway dies, which any step of it may notice.
 async fn ask_and_decide(world: &mut World, play: Play) -> Result<()> {
+    if matches!(play, HangUp) {
+        return ask_and_hang_up(world).await;
+    }
     let alice = world.gateway.connect("alice", TARGET).await;
     let asked = tokio::spawn(async move {
         let Ok(alice) = alice else { return };
@@ -239,20 +243,27 @@ async fn ask_and_decide(world: &mut World, play: Play) -> Result<()> {
                     let deny = ["approvals", "deny", number, "--reason", "not now"];
                     world.run("bob", &deny).is_ok_and(done)
                 }
-                HangUp => {
-                    asked.abort();
-                    true
-                }
-                Wait => true,
+                HangUp | Wait => true,
             };
         }
         None
     })
     .await?;
-    match asked.await {
-        Err(error) if !error.is_cancelled() => Err(error.into()),
-        Ok(()) | Err(_) => Ok(()),
-    }
+    Ok(asked.await?)
+}
+
+/// A client that is gone from one moment to the next, as with Ctrl-C in a script.
+async fn ask_and_hang_up(world: &mut World) -> Result<()> {
+    let mut alice = Raw::connect(&world.gateway, "alice", TARGET).await?;
+    alice.send(&query(CHANGE)).await?;
+    let mut alice = Some(alice);
+    eventually("the gateway to die", SETTLED_WITHIN, async || {
+        if world.pending().is_ok_and(|waiting| !waiting.is_empty()) {
+            alice.take();
+        }
+        world.gateway.has_ended().then_some(())
+    })
+    .await
 }
 
 /// What the journal says became of the statement is what the record says.
