@@ -79,11 +79,12 @@ pub trait ApprovalStore: Send + Sync + 'static {
     /// [`Journal::append`](crate::journal::Journal::append).
     async fn replace(&self, next: &Approval, events: &[Event], tell: Tell) -> Result<(), StoreError>;
 
-    /// Lists, for people: never decides anything.
+    /// Lists, for people: never decides anything. DynamoDB may be late: a record of a moment ago can be missing. Each record
+    /// that is listed is as it is now.
     async fn list(&self, query: &ApprovalQuery) -> Result<Vec<Approval>, StoreError>;
 
     /// Approvals in `pending`, `approved` or `executing` whose lease ended before `now`: their holders are taken for
-    /// dead. At most 1000, the longest dead first.
+    /// dead. At most 1000, the longest dead first. DynamoDB may be late, as for a list.
     async fn overdue(&self, now: Timestamp) -> Result<Vec<Approval>, StoreError>;
 
     /// Takes the feed of one gateway: which of its approvals changed since the last call. A hint, never the truth.

@@ -54,9 +54,10 @@ const MARKED_MAX: usize = 10_000;
 
 /// A store in one DynamoDB table. Cheap to clone; many programs may share the table.
 ///
-/// Implements [`crate::approvals::ApprovalStore`] and [`crate::journal::Journal`]. Every request waits at most
-/// [`TURN_SECONDS_MAX`] for its turn and then ends within [`CALL_SECONDS_MAX`]; a call whose future is dropped may or may
-/// not have been carried out.
+/// Implements [`crate::approvals::ApprovalStore`], [`crate::journal::Journal`], [`crate::grants::GrantStore`] and
+/// [`crate::chat_links::ChatLinkStore`]. Every request waits at most [`TURN_SECONDS_MAX`] for its turn, or for another's mark of
+/// the same kind, and then ends within [`CALL_SECONDS_MAX`]; a call may make several requests. A call whose future is dropped
+/// may or may not have been carried out.
 #[derive(Clone, Debug)]
 pub struct DynamoStore(Arc<Parts>);
 

@@ -72,7 +72,8 @@ pub trait Journal: Send + Sync + 'static {
     async fn after(&self, session: SessionId, seq: u64, limit: usize) -> Result<Vec<Event>, JournalError>;
 
     /// Finds events for readers: those that [`JournalQuery::matches`] says, newest first. An event that comes while
-    /// somebody pages appears only if it is older than the page before; none is lost or doubled.
+    /// somebody pages appears only if it is older than the page before; none is lost or doubled. DynamoDB may be late: an event of
+    /// a moment ago can be missing.
     async fn search(&self, query: &JournalQuery) -> Result<Page, JournalError>;
 
     /// Says whether the journal answers. Costs one small read.

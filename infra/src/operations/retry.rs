@@ -10,7 +10,7 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use std::time::Duration;
 use tokio::time::Instant;
 
-const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
+pub(super) const BACKOFF: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
 
 /// Names under which S3 and KMS ask for patience, or say that bytes were damaged on the way, whatever the status.
 const PASSING: [&str; 9] = [

@@ -7,18 +7,18 @@
 
 use super::envelope::ENVELOPE_BYTES_MAX;
 use super::keys::KeySource;
-use super::retry::patiently;
+use super::retry::{BACKOFF, patiently};
 use super::sealing::Sealing;
 use super::{OperationError, OperationStore, WholeOperation};
+use crate::aws::words;
 use crate::domain::id::Digest;
 use crate::recordings::s3::retention::{NO_LOCK, Retention};
 use async_trait::async_trait;
 use aws_config::timeout::TimeoutConfig;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::Builder;
-use aws_sdk_s3::config::http::HttpResponse;
-use aws_sdk_s3::error::{ConnectorError, ProvideErrorMetadata, SdkError};
-use aws_sdk_s3::operation::get_object::GetObjectError;
+use aws_sdk_s3::error::ProvideErrorMetadata;
+use aws_sdk_s3::operation::get_object::{GetObjectError, GetObjectOutput};
 use aws_sdk_s3::primitives::{ByteStream, ByteStreamError};
 use aws_sdk_s3::types::{ChecksumMode, ServerSideEncryption};
 use base64::Engine;
@@ -27,6 +27,7 @@ use bytes::Bytes;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::sync::OnceCell;
+use tokio::time::Instant;
 
 /// How long one object may take with all tries, beside what its size needs.
 const WAIT_MAX: Duration = Duration::from_secs(10);
@@ -126,15 +127,7 @@ impl OperationStore for S3Operations {
     }
 
     async fn read(&self, digest: Digest) -> Result<WholeOperation, OperationError> {
-        let longer = Duration::from_secs(ENVELOPE_BYTES_MAX as u64 / BYTES_PER_SECOND_MIN);
-        let read = patiently(WAIT_MAX + longer, || self.try_read(digest)).await;
-        let bytes = read.map_err(|failure| {
-            let absent = failure.service_error().is_some_and(GetObjectError::is_no_such_key);
-            match absent {
-                true => OperationError::NotFound(digest),
-                false => unavailable(failure.into_source()),
-            }
-        })?;
+        let bytes = self.read_object(digest).await?;
         let bytes = bytes.ok_or_else(|| OperationError::Damaged {
             digest,
             why: "it is longer than any operation".to_owned(),
@@ -144,23 +137,46 @@ impl OperationStore for S3Operations {
 }
 
 impl S3Operations {
-    /// Reads an object with its body; none where it is longer than any envelope.
-    async fn try_read(&self, digest: Digest) -> Result<Option<Vec<u8>>, SdkError<GetObjectError, HttpResponse>> {
-        let request = self.client.get_object();
-        let found = request
-            .bucket(&self.options.bucket)
-            .key(Self::name(digest))
-            .checksum_mode(ChecksumMode::Enabled)
-            .send()
-            .await?;
-        let size = found.content_length().and_then(|size| u64::try_from(size).ok());
-        let size = size.unwrap_or_default().min(ENVELOPE_BYTES_MAX as u64);
-        let limit = ATTEMPT_MAX + Duration::from_secs(size / BYTES_PER_SECOND_MIN);
-        match tokio::time::timeout(limit, collect(found.body)).await {
-            Ok(Ok(bytes)) => Ok(bytes),
-            Ok(Err(cut)) => Err(SdkError::dispatch_failure(ConnectorError::io(cut.into()))),
-            Err(late) => Err(SdkError::timeout_error(late)),
+    /// Reads an object, again while its body does not come whole; none where it is longer than any envelope.
+    async fn read_object(&self, digest: Digest) -> Result<Option<Vec<u8>>, OperationError> {
+        let (began, mut limit, mut backoff) = (Instant::now(), WAIT_MAX, BACKOFF);
+        loop {
+            let found = self.find(digest, limit.saturating_sub(began.elapsed())).await?;
+            let size = found.content_length().and_then(|size| u64::try_from(size).ok());
+            let size = size.unwrap_or_default().min(ENVELOPE_BYTES_MAX as u64);
+            let longer = Duration::from_secs(size / BYTES_PER_SECOND_MIN);
+            limit = WAIT_MAX + longer;
+            let left = limit.saturating_sub(began.elapsed());
+            let why = match tokio::time::timeout(left.min(ATTEMPT_MAX + longer), collect(found.body)).await {
+                Ok(Ok(bytes)) => return Ok(bytes),
+                Ok(Err(cut)) => words(&cut),
+                Err(late) => late.to_string(),
+            };
+            let pause = backoff.pause();
+            if began.elapsed() + pause >= limit {
+                return Err(unavailable(why.into()));
+            }
+            tokio::time::sleep(pause).await;
         }
+    }
+
+    /// The head of an object, and its body to come.
+    async fn find(&self, digest: Digest, limit: Duration) -> Result<GetObjectOutput, OperationError> {
+        let call = || {
+            let request = self.client.get_object();
+            request
+                .bucket(&self.options.bucket)
+                .key(Self::name(digest))
+                .checksum_mode(ChecksumMode::Enabled)
+                .send()
+        };
+        patiently(limit, call).await.map_err(|failure| {
+            let absent = failure.service_error().is_some_and(GetObjectError::is_no_such_key);
+            match absent {
+                true => OperationError::NotFound(digest),
+                false => unavailable(failure.into_source()),
+            }
+        })
     }
 }
 

@@ -71,7 +71,9 @@ impl fmt::Debug for Link {
 
 /// A store of recording objects. Every implementation passes `recordings::contract`.
 ///
-/// Objects are written once: the same bytes again are accepted, other bytes are `Exists`.
+/// Objects are written once: the same bytes again are accepted, other bytes are `Exists`. A call that is dropped may have had
+/// its effect. In S3 a put ends within 20 s, a read or each page of a listing within 10 s, a link within 10 s without asking
+/// the bucket, a probe within 3 s. The disk has no deadline: a call ends when the disk answers.
 #[async_trait]
 pub trait RecordingStore: Send + Sync + 'static {
     async fn put_chunk(&self, session: SessionId, number: u64, bytes: Bytes) -> Result<(), RecordingError>;
