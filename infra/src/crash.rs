@@ -147,6 +147,14 @@ impl<S: Journal + ?Sized> Journal for Crashing<S> {
         self.store.after(id, seq, limit).await
     }
 
+    async fn first(&self, id: SessionId) -> Result<Option<Event>, JournalError> {
+        self.store.first(id).await
+    }
+
+    async fn last(&self, id: SessionId) -> Result<Option<Event>, JournalError> {
+        self.store.last(id).await
+    }
+
     async fn search(&self, query: &JournalQuery) -> Result<Page, JournalError> {
         self.store.search(query).await
     }

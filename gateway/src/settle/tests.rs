@@ -56,6 +56,16 @@ impl Journal for Switch {
         self.journal.after(id, seq, limit).await
     }
 
+    async fn first(&self, id: SessionId) -> Result<Option<Event>, JournalError> {
+        self.check()?;
+        self.journal.first(id).await
+    }
+
+    async fn last(&self, id: SessionId) -> Result<Option<Event>, JournalError> {
+        self.check()?;
+        self.journal.last(id).await
+    }
+
     async fn probe(&self) -> Result<(), JournalError> {
         self.check()
     }

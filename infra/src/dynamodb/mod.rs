@@ -32,7 +32,7 @@ mod schema;
 mod write;
 
 pub(crate) use call::Trouble;
-pub(crate) use read::{Keys, Span};
+pub(crate) use read::{Keys, Part, Span};
 pub(crate) use schema::{BY_APPROVAL, BY_PERSON, BY_TARGET, BY_TIME, OPEN};
 pub use schema::{INDEXES, Index};
 pub(crate) use write::{Change, Clash, Put, Unwritten};

@@ -6,7 +6,7 @@ use aws_sdk_dynamodb::operation::batch_get_item::BatchGetItemError;
 use aws_sdk_dynamodb::operation::get_item::GetItemError;
 use aws_sdk_dynamodb::operation::query::QueryError;
 use aws_sdk_dynamodb::types::KeysAndAttributes;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use tokio::time::Instant;
 
 /// Items that one batch may ask for.
@@ -59,6 +59,17 @@ impl Span {
     }
 }
 
+/// What was read of a partition.
+#[derive(Debug, Default)]
+pub(crate) struct Part {
+    pub items: Vec<Item>,
+    /// There is nothing behind them in the span.
+    pub is_whole: bool,
+}
+
+/// Items that one request looks at once it found none that lives.
+const EXPIRED_STEP: usize = 1000;
+
 impl DynamoStore {
     /// One item, as it is now.
     pub(crate) async fn get(&self, what: &str, keys: &Keys) -> Result<Option<Item>, Trouble> {
@@ -79,9 +90,11 @@ impl DynamoStore {
     /// Many items as they are now, in any order; those that are not there are left out.
     pub(crate) async fn get_all(&self, what: &str, keys: &[Keys]) -> Result<HashMap<Keys, Item>, Trouble> {
         let mut found = HashMap::with_capacity(keys.len());
+        let mut time = Time::default();
+        // An index may show an item twice while it moves, and a batch that names one twice is refused.
+        let keys: Vec<&Keys> = keys.iter().collect::<BTreeSet<_>>().into_iter().collect();
         for part in keys.chunks(BATCH_MAX) {
-            let mut time = Time::default();
-            let mut wanted = part.iter().map(Keys::item).collect::<Vec<_>>();
+            let mut wanted = part.iter().map(|keys| keys.item()).collect::<Vec<_>>();
             let mut backoff = BACKOFF;
             while !wanted.is_empty() {
                 let (items, unread) = self.get_batch(what, &mut time, wanted).await?;
@@ -129,24 +142,36 @@ impl DynamoStore {
 
     /// A part of a partition of the table, as it is now.
     pub(crate) async fn partition(&self, what: &str, pk: &str, span: &Span) -> Result<Vec<Item>, Trouble> {
-        self.query(what, None, pk, span).await
+        Ok(self.query(what, None, pk, span, usize::MAX).await?.items)
+    }
+
+    /// As [`partition`](Self::partition), but ends early once the texts of what was read are longer than this. It reads
+    /// on by whole answers, each of 1 MB at most.
+    pub(crate) async fn part(&self, what: &str, pk: &str, span: &Span, bytes_max: usize) -> Result<Part, Trouble> {
+        self.query(what, None, pk, span, bytes_max).await
     }
 
     /// A part of a partition of an index, perhaps as it was a moment ago. All that the index holds of its items.
     pub(crate) async fn indexed(&self, index: &Index, key: &str, span: &Span) -> Result<Vec<Item>, Trouble> {
-        self.query(index.name, Some(index), key, span).await
+        Ok(self.query(index.name, Some(index), key, span, usize::MAX).await?.items)
     }
 
-    async fn query(&self, what: &str, index: Option<&Index>, key: &str, span: &Span) -> Result<Vec<Item>, Trouble> {
+    /// All requests of one call end within the time of one piece of work.
+    async fn query(
+        &self,
+        what: &str,
+        index: Option<&Index>,
+        key: &str,
+        span: &Span,
+        bytes_max: usize,
+    ) -> Result<Part, Trouble> {
         let (hash, range) = index.map_or(("pk", "sk"), |index| (index.hash, index.range));
-        let (mut found, mut start): (Vec<Item>, Option<Item>) = (Vec::new(), None);
-        if span.from > span.to {
-            return Ok(found);
-        }
-        while found.len() < span.limit {
-            let room = i32::try_from(span.limit - found.len()).unwrap_or(i32::MAX);
+        let (mut found, mut bytes, mut step): (Vec<Item>, usize, usize) = (Vec::new(), 0, 0);
+        let (mut start, mut time): (Option<Item>, Time) = (None, Time::default());
+        let mut is_whole = span.from > span.to;
+        while !is_whole && found.len() < span.limit && bytes <= bytes_max {
+            let room = i32::try_from((span.limit - found.len()).max(step)).unwrap_or(i32::MAX);
             let is_answer = |_: &QueryError| false;
-            let mut time = Time::default();
             let sent = self.call(what, &mut time, is_answer, || {
                 self.0
                     .client
@@ -166,14 +191,32 @@ impl DynamoStore {
                     .send()
             });
             let answer = sent.await.map_err(trouble)?;
-            found.extend(answer.items.unwrap_or_default().into_iter().filter_map(living));
+            let living: Vec<Item> = answer
+                .items
+                .unwrap_or_default()
+                .into_iter()
+                .filter_map(living)
+                .collect();
+            // DynamoDB deletes late: what has expired must not be walked through one by one.
+            step = if living.is_empty() { EXPIRED_STEP } else { 0 };
+            bytes += living.iter().map(texts_of).sum::<usize>();
+            found.extend(living);
             start = answer.last_evaluated_key;
-            if start.is_none() {
-                break;
-            }
+            is_whole = start.is_none();
         }
-        Ok(found)
+        is_whole &= found.len() <= span.limit;
+        found.truncate(span.limit);
+        let items = found;
+        Ok(Part { items, is_whole })
     }
+}
+
+/// How long the texts of an item are together.
+fn texts_of(item: &Item) -> usize {
+    item.values()
+        .filter_map(|value| value.as_s().ok())
+        .map(String::len)
+        .sum()
 }
 
 fn trouble<E>(failed: Failed<E>) -> Trouble {
@@ -182,3 +225,6 @@ fn trouble<E>(failed: Failed<E>) -> Trouble {
         Failed::Answered { .. } => Trouble::new("a read was refused under a condition that it does not have"),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -50,6 +50,15 @@ impl Journal for EmbeddedStore {
             .await?
     }
 
+    async fn first(&self, session: SessionId) -> Result<Option<Event>, JournalError> {
+        let part = self.read_points(move |connection| session_part(connection, session, 0, 1));
+        Ok(part.await??.pop())
+    }
+
+    async fn last(&self, session: SessionId) -> Result<Option<Event>, JournalError> {
+        self.read_points(move |connection| last(connection, session)).await?
+    }
+
     async fn probe(&self) -> Result<(), JournalError> {
         self.read_points(|connection| {
             connection.prepare_cached("SELECT 1 FROM journal LIMIT 1")?.exists([])?;
@@ -242,6 +251,14 @@ fn session_part(connection: &Connection, id: SessionId, from: u64, rows_max: usi
         }
     }
     Ok(Ok(part.events))
+}
+
+fn last(connection: &Connection, id: SessionId) -> Work<Option<Event>, JournalError> {
+    let mut select = connection.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM journal WHERE session = ? ORDER BY seq DESC LIMIT 1"
+    ))?;
+    let stored = select.query_row(params![id.to_string()], Stored::from_row).optional()?;
+    Ok(stored.map(Stored::event).transpose())
 }
 
 /// Events that are read together.

@@ -38,6 +38,14 @@ impl<J: Journal> Journal for FlakyJournal<J> {
         self.call(self.journal.after(session, seq, limit)).await
     }
 
+    async fn first(&self, session: SessionId) -> Result<Option<Event>, JournalError> {
+        self.call(self.journal.first(session)).await
+    }
+
+    async fn last(&self, session: SessionId) -> Result<Option<Event>, JournalError> {
+        self.call(self.journal.last(session)).await
+    }
+
     async fn probe(&self) -> Result<(), JournalError> {
         self.call(self.journal.probe()).await
     }

@@ -71,6 +71,13 @@ pub trait Journal: Send + Sync + 'static {
     /// `Damaged` as in [`session`](Self::session).
     async fn after(&self, session: SessionId, seq: u64, limit: usize) -> Result<Vec<Event>, JournalError>;
 
+    /// The first event of a session that is there; none where there is no such session. That it is the one with number
+    /// 0 is what verification shows.
+    async fn first(&self, session: SessionId) -> Result<Option<Event>, JournalError>;
+
+    /// The last event of a session; none where there is no such session.
+    async fn last(&self, session: SessionId) -> Result<Option<Event>, JournalError>;
+
     /// Finds events for readers: those that [`JournalQuery::matches`] says, newest first. An event that comes while
     /// somebody pages appears only if it is older than the page before; none is lost or doubled.
     async fn search(&self, query: &JournalQuery) -> Result<Page, JournalError>;

@@ -137,6 +137,14 @@ impl Journal for Patient {
         again(|| self.0.after(session, seq, limit)).await
     }
 
+    async fn first(&self, session: SessionId) -> Result<Option<Event>, JournalError> {
+        again(|| self.0.first(session)).await
+    }
+
+    async fn last(&self, session: SessionId) -> Result<Option<Event>, JournalError> {
+        again(|| self.0.last(session)).await
+    }
+
     async fn probe(&self) -> Result<(), JournalError> {
         again(|| self.0.probe()).await
     }

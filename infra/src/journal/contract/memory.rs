@@ -60,6 +60,14 @@ impl Journal for MemoryJournal {
         Ok(events)
     }
 
+    async fn first(&self, session: SessionId) -> Result<Option<Event>, JournalError> {
+        Ok(self.session(session).await?.into_iter().next())
+    }
+
+    async fn last(&self, session: SessionId) -> Result<Option<Event>, JournalError> {
+        Ok(self.session(session).await?.pop())
+    }
+
     async fn probe(&self) -> Result<(), JournalError> {
         Ok(())
     }
