@@ -5,7 +5,7 @@ use crate::domain::Timestamp;
 use crate::domain::approval::Approval;
 use crate::domain::audit::Event;
 use crate::domain::id::{ApprovalId, Digest, SessionId};
-use crate::journal::{Journal, JournalError, JournalQuery, Page};
+use crate::journal::{Journal, JournalError, JournalQuery, Page, Retention};
 use crate::operations::{OperationError, OperationStore, WholeOperation};
 use crate::recordings::{Link, RecordingError, RecordingObject, RecordingStore};
 use async_trait::async_trait;
@@ -137,6 +137,10 @@ impl<S: Journal + ?Sized> Journal for Crashing<S> {
             .map(|event| format!("append {}", event.what.name()))
             .collect();
         self.point.around(&writes, self.store.append(events)).await
+    }
+
+    fn retention(&self) -> Option<Retention> {
+        self.store.retention()
     }
 
     async fn session(&self, id: SessionId) -> Result<Vec<Event>, JournalError> {

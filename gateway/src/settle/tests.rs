@@ -5,7 +5,7 @@ use countersign_infra::domain::audit::Chain;
 use countersign_infra::domain::example;
 use countersign_infra::domain::session::{SessionHeader, SessionNumber};
 use countersign_infra::embedded::EmbeddedStore;
-use countersign_infra::journal::{JournalQuery, Page};
+use countersign_infra::journal::{JournalQuery, Page, Retention};
 use countersign_infra::recordings::RecordingStore;
 use countersign_infra::recordings::chain::Anchor;
 use countersign_infra::recordings::disk::DiskRecordings;
@@ -44,6 +44,10 @@ impl Journal for Switch {
     async fn append(&self, events: &[Event]) -> Result<(), JournalError> {
         self.check()?;
         self.journal.append(events).await
+    }
+
+    fn retention(&self) -> Option<Retention> {
+        self.journal.retention()
     }
 
     async fn session(&self, id: SessionId) -> Result<Vec<Event>, JournalError> {

@@ -109,6 +109,10 @@ impl DynamoStore {
         })))
     }
 
+    pub(crate) fn kept(&self) -> Option<TimeDelta> {
+        self.0.retention
+    }
+
     /// When an item that was made at this time may be deleted, in seconds as DynamoDB's time to live counts.
     pub(crate) fn expiry(&self, made: Timestamp) -> Option<i64> {
         let expiry = made.checked_add_signed(self.0.retention?)?;

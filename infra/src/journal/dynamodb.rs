@@ -1,6 +1,6 @@
 //! The journal in DynamoDB: each event as JSON, and beside it the attributes that indexes read.
 
-use super::{EVENTS_MAX, Journal, JournalError, JournalQuery, Moment, PAGE_BYTES_MAX, Page, people_words};
+use super::{EVENTS_MAX, Journal, JournalError, JournalQuery, Moment, PAGE_BYTES_MAX, Page, Retention, people_words};
 use crate::approvals::limit;
 use crate::domain::audit::Event;
 use crate::domain::id::{Digest, DigestBuilder, SessionId};
@@ -10,6 +10,7 @@ use crate::dynamodb::{
     Change, Item, Keys, Part, Put, Span, Trouble, Unwritten, check_size, number, shard, text, text_of,
 };
 use async_trait::async_trait;
+use chrono::Utc;
 
 mod search;
 
@@ -35,7 +36,14 @@ impl Journal for DynamoStore {
         Ok(())
     }
 
+    fn retention(&self) -> Option<Retention> {
+        self.kept().map(Retention::new)
+    }
+
     async fn session(&self, id: SessionId) -> Result<Vec<Event>, JournalError> {
+        if is_over(self, id) {
+            return Ok(Vec::new());
+        }
         let mut events: Vec<Event> = Vec::new();
         loop {
             let from = events.last().map_or(0, |last| last.seq.saturating_add(1));
@@ -55,6 +63,9 @@ impl Journal for DynamoStore {
     }
 
     async fn first(&self, id: SessionId) -> Result<Option<Event>, JournalError> {
+        if is_over(self, id) {
+            return Ok(None);
+        }
         Ok(read_from(self, id, 0, 1).await?.0.pop())
     }
 
@@ -93,8 +104,9 @@ pub(crate) async fn event_puts(store: &DynamoStore, events: &[Event]) -> Result<
         store.mark(DAYS, &day(event), Item::new()).await?;
         mark_person(store, event).await?;
         let mut item = item(event)?;
-        if let Some(expires) = store.expiry(event.at) {
-            item.insert("expires".to_owned(), number(expires));
+        if let Some(retention) = store.retention() {
+            let end = retention.end_of(event.session, event.at);
+            item.insert("expires".to_owned(), number(end.timestamp()));
         }
         let change = Change::New;
         puts.push(Put { item, change });
@@ -159,6 +171,13 @@ fn hash_of(key: &PersonKey) -> Digest {
         .part("issuer", key.issuer.as_bytes())
         .part("subject", key.subject.as_bytes());
     digest.finish()
+}
+
+/// A part of a session must not pass for a session from which somebody took the rest.
+fn is_over(store: &DynamoStore, id: SessionId) -> bool {
+    store
+        .retention()
+        .is_some_and(|retention| retention.is_over(id, Utc::now()))
 }
 
 /// Events of a session from a number on, in order, and whether nothing follows. Ends early once they are larger than a

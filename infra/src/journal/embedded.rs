@@ -1,6 +1,8 @@
 //! The journal in SQLite: each event as JSON, and beside it the columns that searches read.
 
-use super::{Journal, JournalError, JournalQuery, Moment, PAGE_BYTES_MAX, Page, people_words, searched_text};
+use super::{
+    Journal, JournalError, JournalQuery, Moment, PAGE_BYTES_MAX, Page, Retention, people_words, searched_text,
+};
 use crate::approvals::limit;
 use crate::domain::audit::Event;
 use crate::domain::id::SessionId;
@@ -26,6 +28,10 @@ impl Journal for EmbeddedStore {
         }
         let rows = Rows::of(events)?;
         self.write(move |connection| rows.append(connection)).await?
+    }
+
+    fn retention(&self) -> Option<Retention> {
+        None
     }
 
     async fn session(&self, id: SessionId) -> Result<Vec<Event>, JournalError> {

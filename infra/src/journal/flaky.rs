@@ -1,6 +1,6 @@
 //! A journal that fails by a schedule.
 
-use super::{Journal, JournalError, JournalQuery, Page};
+use super::{Journal, JournalError, JournalQuery, Page, Retention};
 use crate::domain::audit::Event;
 use crate::domain::id::SessionId;
 use crate::flaky::Schedule;
@@ -28,6 +28,10 @@ impl<J> FlakyJournal<J> {
 impl<J: Journal> Journal for FlakyJournal<J> {
     async fn append(&self, events: &[Event]) -> Result<(), JournalError> {
         self.call(self.journal.append(events)).await
+    }
+
+    fn retention(&self) -> Option<Retention> {
+        self.journal.retention()
     }
 
     async fn session(&self, id: SessionId) -> Result<Vec<Event>, JournalError> {

@@ -6,7 +6,8 @@ use super::{Store, again};
 use crate::domain::audit::Event;
 use crate::domain::id::SessionId;
 use crate::journal::{
-    AuditedOperation, EVENTS_MAX, Journal, JournalError, JournalExt, JournalQuery, OperationQuery, OperationState, Page,
+    AuditedOperation, EVENTS_MAX, Journal, JournalError, JournalExt, JournalQuery, OperationQuery, OperationState,
+    Page, Retention,
 };
 use async_trait::async_trait;
 use std::collections::BTreeSet;
@@ -127,6 +128,10 @@ struct Patient(Store);
 impl Journal for Patient {
     async fn append(&self, events: &[Event]) -> Result<(), JournalError> {
         again(|| self.0.append(events)).await
+    }
+
+    fn retention(&self) -> Option<Retention> {
+        self.0.retention()
     }
 
     async fn session(&self, id: SessionId) -> Result<Vec<Event>, JournalError> {

@@ -4,7 +4,7 @@
 use crate::domain::audit::Event;
 use crate::domain::id::SessionId;
 use crate::domain::identity::PersonKey;
-use crate::journal::{Journal, JournalError, JournalQuery, Moment, Page, people_words};
+use crate::journal::{Journal, JournalError, JournalQuery, Moment, Page, Retention, people_words};
 use async_trait::async_trait;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
@@ -38,6 +38,10 @@ impl Journal for MemoryJournal {
             }
             Ok(())
         })
+    }
+
+    fn retention(&self) -> Option<Retention> {
+        None
     }
 
     async fn session(&self, id: SessionId) -> Result<Vec<Event>, JournalError> {
