@@ -1,5 +1,6 @@
 //! The stores on DynamoDB keep what the embedded ones keep.
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use chrono::{TimeDelta, Utc};
 use countersign_infra::approvals::contract;
 use countersign_infra::approvals::flaky::FlakyApprovals;
@@ -8,13 +9,13 @@ use countersign_infra::domain::Timestamp;
 use countersign_infra::domain::audit::{Chain, Event, Happening, verify_chain};
 use countersign_infra::domain::example::alice;
 use countersign_infra::domain::id::SessionId;
-use countersign_infra::domain::identity::Person;
+use countersign_infra::domain::identity::{Person, PersonKey};
 use countersign_infra::dynamodb::{DynamoStore, OpenError};
 use countersign_infra::flaky::Schedule;
 use countersign_infra::grants::{self, flaky::FlakyGrants};
 use countersign_infra::journal;
 use countersign_infra::journal::flaky::FlakyJournal;
-use countersign_infra::journal::{Journal, JournalQuery};
+use countersign_infra::journal::{Journal, JournalError, JournalQuery};
 use countersign_tests::cloud::Cloud;
 use std::sync::Arc;
 
@@ -132,4 +133,55 @@ async fn a_session_is_kept_whole_or_gone_whole() {
     assert_eq!(find(by_session(id)).await, []);
     let everything = find(JournalQuery::default()).await;
     assert_eq!(everything.len(), straddling.len() + late.len());
+}
+
+#[tokio::test]
+async fn nothing_of_a_person_outlives_what_is_kept() {
+    let cloud = Cloud::shared().await.unwrap();
+    let (table, aws) = (cloud.table().await.unwrap(), cloud.aws().await);
+    let retention = Some(TimeDelta::days(KEPT_DAYS));
+    let store = DynamoStore::open(&aws, &table, retention).await.unwrap();
+    let events = session_of(&alice(), "orders", &[1, 0]);
+    store.append(&events).await.unwrap();
+    let scanned = aws.dynamodb.scan().table_name(&table).send().await.unwrap();
+    let items = scanned.items();
+    assert!(items.len() > events.len(), "{items:?}");
+    let longest = (Utc::now() + TimeDelta::days(KEPT_DAYS + 10)).timestamp();
+    for item in items {
+        let expires = item["expires"].as_n().unwrap().parse::<i64>().unwrap();
+        assert!(expires <= longest, "{item:?}");
+        let is_event = item["pk"].as_s().unwrap().starts_with("SESSION#");
+        // What leads to an event is there as long as any that was written on the same day.
+        let shortest = KEPT_DAYS + if is_event { 6 } else { 8 };
+        assert!(
+            expires >= (Utc::now() + TimeDelta::days(shortest)).timestamp() - 60,
+            "{item:?}"
+        );
+    }
+    // Marks that have expired lead nowhere, and count no more.
+    for number in 0..30 {
+        let key = PersonKey {
+            subject: format!("sub-{number}"),
+            ..alice().key
+        };
+        let of_old = Person { key, ..alice() };
+        store.append(&session_of(&of_old, "orders", &[0])).await.unwrap();
+    }
+    let by_name = JournalQuery {
+        who: Some("Alice".to_owned()),
+        ..JournalQuery::default()
+    };
+    assert!(matches!(store.search(&by_name).await, Err(JournalError::BadQuery(_))));
+    let scanned = aws.dynamodb.scan().table_name(&table).send().await.unwrap();
+    let words = scanned.items().iter().filter(|item| {
+        let subject = item.get("subject").and_then(|subject| subject.as_s().ok());
+        subject.is_some_and(|subject| *subject != alice().key.subject)
+    });
+    for word in words {
+        let mut word = word.clone();
+        word.insert("expires".to_owned(), AttributeValue::N("1".to_owned()));
+        let put = aws.dynamodb.put_item().table_name(&table).set_item(Some(word));
+        put.send().await.unwrap();
+    }
+    assert_eq!(store.search(&by_name).await.unwrap().events.len(), events.len());
 }
