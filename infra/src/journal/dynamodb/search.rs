@@ -20,7 +20,7 @@ const CANDIDATES_MAX: usize = 2000;
 /// Candidates that are read together.
 const STEP: usize = 100;
 
-/// Days without a candidate that one call goes back over, and some more on which it found the last ones.
+/// Days that one call goes back over: each costs a request for each shard, also where it has nothing.
 const DAYS_MAX: usize = 100;
 
 /// Sorts behind every moment.

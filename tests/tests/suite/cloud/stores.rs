@@ -15,7 +15,7 @@ use countersign_infra::flaky::Schedule;
 use countersign_infra::grants::{self, flaky::FlakyGrants};
 use countersign_infra::journal;
 use countersign_infra::journal::flaky::FlakyJournal;
-use countersign_infra::journal::{Journal, JournalError, JournalQuery};
+use countersign_infra::journal::{EVENTS_MAX, Journal, JournalError, JournalQuery};
 use countersign_tests::cloud::Cloud;
 use std::sync::Arc;
 
@@ -184,4 +184,23 @@ async fn nothing_of_a_person_outlives_what_is_kept() {
         put.send().await.unwrap();
     }
     assert_eq!(store.search(&by_name).await.unwrap().events.len(), events.len());
+}
+
+#[tokio::test]
+async fn a_search_that_finds_nothing_for_many_days_pauses() {
+    let store = store().await;
+    let days: Vec<i64> = (0..150).rev().collect();
+    for part in session_of(&alice(), "orders", &days).chunks(EVENTS_MAX) {
+        store.append(part).await.unwrap();
+    }
+    let mut query = JournalQuery {
+        text: Some("149 days ago".to_owned()),
+        ..JournalQuery::default()
+    };
+    let page = store.search(&query).await.unwrap();
+    assert_eq!(page.events, []);
+    query.after = page.next;
+    assert!(query.after.is_some());
+    let page = store.search(&query).await.unwrap();
+    assert_eq!((page.events.len(), page.next), (1, None));
 }
