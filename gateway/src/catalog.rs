@@ -4,7 +4,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use countersign_infra::domain::audit::Happening;
 use countersign_infra::domain::id::SessionId;
 use countersign_infra::domain::session::SessionHeader;
-use countersign_infra::journal::{Journal, JournalError, JournalQuery};
+use countersign_infra::journal::{Journal, JournalError};
 use countersign_infra::recordings::chain::Manifest;
 use countersign_infra::recordings::format::Envelope;
 use countersign_infra::recordings::proof::read_header;
@@ -172,14 +172,8 @@ impl Catalog {
     }
 
     async fn journaled_header(&self, session: SessionId) -> Result<Option<SessionHeader>, JournalError> {
-        let query = JournalQuery {
-            session: Some(session),
-            events: vec!["session_opened".to_owned()],
-            limit: 1,
-            ..JournalQuery::default()
-        };
-        let events = self.journal.search(&query).await?.events;
-        Ok(events.into_iter().find_map(|event| {
+        let first = self.journal.first(session).await?;
+        Ok(first.and_then(|event| {
             let Happening::SessionOpened { header } = event.what else {
                 return None;
             };

@@ -82,10 +82,8 @@ impl SessionJournal {
 
     /// Goes on with the journal of a session whose writer is gone. None when it has no events.
     pub async fn resume(journal: Arc<dyn Journal>, session: SessionId) -> Result<Option<Self>, JournalError> {
-        let events = journal.session(session).await?;
-        Ok(events
-            .last()
-            .map(|last| Self::new(journal.clone(), Chain::resume(last))))
+        let last = journal.last(session).await?;
+        Ok(last.map(|last| Self::new(journal.clone(), Chain::resume(&last))))
     }
 
     /// Appends events, after the notes that wait. `Ok` means durable. Waits at most ten seconds.

@@ -178,9 +178,8 @@ async fn untold_end(stores: &Trail, session: SessionId) -> Result<Option<Happeni
 
 /// The session ended in order, and only the last of its recording was not in the store yet.
 async fn is_closed(journal: &Arc<dyn Journal>, session: SessionId) -> Result<bool, JournalError> {
-    let events = journal.session(session).await?;
-    let closed = |event: &Event| matches!(event.what, Happening::SessionClosed { .. });
-    Ok(events.last().is_some_and(closed))
+    let closed = |event: Event| matches!(event.what, Happening::SessionClosed { .. });
+    Ok(journal.last(session).await?.is_some_and(closed))
 }
 
 #[cfg(test)]

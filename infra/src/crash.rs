@@ -5,7 +5,7 @@ use crate::domain::Timestamp;
 use crate::domain::approval::Approval;
 use crate::domain::audit::Event;
 use crate::domain::id::{ApprovalId, Digest, SessionId};
-use crate::journal::{Journal, JournalError, JournalQuery, Page};
+use crate::journal::{Journal, JournalError, JournalQuery, Page, Retention};
 use crate::operations::{OperationError, OperationStore, WholeOperation};
 use crate::recordings::{Link, RecordingError, RecordingObject, RecordingStore};
 use async_trait::async_trait;
@@ -136,12 +136,24 @@ impl<S: Journal + ?Sized> Journal for Crashing<S> {
         self.point.around(&writes, self.store.append(events)).await
     }
 
+    fn retention(&self) -> Option<Retention> {
+        self.store.retention()
+    }
+
     async fn session(&self, id: SessionId) -> Result<Vec<Event>, JournalError> {
         self.store.session(id).await
     }
 
     async fn after(&self, id: SessionId, seq: u64, limit: usize) -> Result<Vec<Event>, JournalError> {
         self.store.after(id, seq, limit).await
+    }
+
+    async fn first(&self, id: SessionId) -> Result<Option<Event>, JournalError> {
+        self.store.first(id).await
+    }
+
+    async fn last(&self, id: SessionId) -> Result<Option<Event>, JournalError> {
+        self.store.last(id).await
     }
 
     async fn search(&self, query: &JournalQuery) -> Result<Page, JournalError> {

@@ -82,7 +82,8 @@ pub struct AwsStore {
     pub object_lock_days: Option<u32>,
     /// The value of the tag `retention` on each object of a recording, for the bucket's lifecycle rules.
     pub retention_tag: Option<String>,
-    /// After so many days approvals and events are no longer read and may be deleted; without it they are kept.
+    /// After so many days approvals and events are no longer read and may be deleted, those of a session together, seven
+    /// days later; without it they are kept.
     pub retention_days: Option<u32>,
 }
 

@@ -1,6 +1,6 @@
-//! The API's own journal: one session per start of the gateway, and one writer.
+//! The API's own journal: one writer, and a session per start of the gateway and day.
 
-use chrono::Utc;
+use chrono::{TimeDelta, Utc};
 use countersign_infra::approvals::{ApprovalStore, ApprovalStoreExt, ChangeError, StoreError};
 use countersign_infra::domain::Timestamp;
 use countersign_infra::domain::approval::{Approval, Change};
@@ -22,6 +22,9 @@ const BATCH_MAX: usize = 32;
 const UNSURE_MAX: usize = 32;
 /// How long one decision may take. Others wait for it.
 const DECISION_MAX: Duration = Duration::from_secs(9);
+
+/// A session of this journal goes on no longer: a store that keeps events for some days keeps whole sessions.
+const SESSION_LASTS: TimeDelta = TimeDelta::days(1);
 
 /// What the writer is asked to write.
 enum Entry {
@@ -163,6 +166,7 @@ impl Writer {
     }
 
     async fn write(&mut self, notes: &[Note]) -> Result<(), String> {
+        self.turn(Utc::now());
         if self.unsure.len() > UNSURE_MAX {
             let unsure = std::mem::take(&mut self.unsure);
             self.append(unsure).await?;
@@ -192,6 +196,7 @@ impl Writer {
     }
 
     async fn decide(&mut self, approvals: &dyn ApprovalStore, decision: Decision) {
+        self.turn(Utc::now());
         let event = self.next(&decision.person, decision.what);
         let events: Vec<Event> = self.unsure.iter().chain([&event]).cloned().collect();
         let change = approvals.change_with(&decision.approval, decision.change, decision.now, &events);
@@ -219,6 +224,14 @@ impl Writer {
         drop(decision.made.send(made));
     }
 
+    /// Begins another session after a day.
+    fn turn(&mut self, now: Timestamp) {
+        let is_old = self.session.made().is_some_and(|made| now - made > SESSION_LASTS);
+        if is_old && self.unsure.is_empty() {
+            *self = Self::new(self.journal.clone(), std::mem::take(&mut self.gateway));
+        }
+    }
+
     fn begin_anew(&mut self, error: &dyn std::error::Error) {
         tracing::error!(%error, session = %self.session, "the API's journal goes on as another session");
         *self = Self::new(self.journal.clone(), std::mem::take(&mut self.gateway));
@@ -238,5 +251,30 @@ impl Writer {
                 ..last.clone()
             }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use countersign_infra::domain::example::alice;
+    use countersign_infra::embedded::EmbeddedStore;
+
+    #[tokio::test]
+    async fn another_day_has_another_session() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open(directory.path().join("store.db")).unwrap();
+        let mut writer = Writer::new(Arc::new(store.clone()), "g1".to_owned());
+        let (day, now) = (writer.session, Utc::now());
+        writer.turn(now);
+        assert_eq!(writer.session, day);
+        let event = writer.next(&alice(), Happening::GatewaySent { what: String::new() });
+        writer.unsure.push(event);
+        writer.turn(now + TimeDelta::hours(25));
+        assert_eq!(writer.session, day, "what may be written yet belongs to it");
+        writer.unsure.clear();
+        writer.turn(now + TimeDelta::hours(25));
+        assert_ne!(writer.session, day);
+        assert_eq!(writer.gateway, "g1");
     }
 }

@@ -10,6 +10,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
+use countersign_infra::journal::Retention;
 use countersign_infra::recordings::digest::DigestName;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -29,6 +30,9 @@ pub struct DigestList {
     pub digests: Vec<String>,
     /// Every public key that this gateway was given, its own first.
     pub keys: Vec<String>,
+    /// For so many days the journal keeps events; none: for ever. A digest may live longer.
+    #[serde(default)]
+    pub retention_days: Option<i64>,
 }
 
 /// Lists the digests of a day. Journaled.
@@ -52,6 +56,7 @@ pub async fn list_digests(
     Ok(Json(DigestList {
         digests: console.recordings.digests(day).await?,
         keys: pems(&console),
+        retention_days: console.reader.retention().map(Retention::days),
     }))
 }
 

@@ -10,6 +10,7 @@ use crate::policy::GatewayAction;
 use axum::Json;
 use axum::extract::{Path, State};
 use countersign_infra::domain::audit::{Event, Happening};
+use countersign_infra::journal::JournalError;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -54,26 +55,40 @@ pub async fn read_session(
 ) -> Result<Json<EventList>, Problem> {
     let id = session_id(&id)?;
     let absent = || Problem::not_found(format!("the journal knows no session {id}"));
-    let read = console.reader.session(id).await;
-    let own = read.as_ref().is_ok_and(|events| opened_by(events, &caller));
+    let read = console.reader.first(id).await;
+    let own = matches!(&read, Ok(Some(first)) if opened_by(first, &caller));
     if !own && !console.allows(&caller.0, GatewayAction::Audit) {
         // What cannot be read is nobody's own.
         return Err(absent());
     }
-    let events = read?;
-    if events.is_empty() {
-        return Err(absent());
-    }
+    let first = read?.ok_or_else(absent)?;
     if !own {
         note_reading(&console, &caller, format!("events of session {id}")).await?;
     }
-    let mut events: Vec<Event> = events.into_iter().filter(|event| event.seq >= filter.from).collect();
-    let next = events.get(LIMIT_MAX).map(|event| event.seq);
-    events.truncate(LIMIT_MAX);
-    Ok(Json(EventList { events, next }))
+    Ok(Json(page(&console, first, filter.from).await?))
 }
 
-fn opened_by(events: &[Event], caller: &Caller) -> bool {
-    let opened = events.first().map(|event| &event.what);
-    matches!(opened, Some(Happening::SessionOpened { header }) if caller.is(&header.person.key))
+/// A page that begins with the first event from a number on.
+async fn page(console: &Console, first: Event, from: u64) -> Result<EventList, JournalError> {
+    let session = first.session;
+    let mut events = Vec::new();
+    let (after, room) = match from.checked_sub(1) {
+        Some(after) if from > first.seq => (after, LIMIT_MAX),
+        Some(_) | None => {
+            let seq = first.seq;
+            events.push(first);
+            (seq, LIMIT_MAX - 1)
+        }
+    };
+    events.extend(console.reader.after(session, after, room).await?);
+    let Some(seq) = events.last().map(|event| event.seq) else {
+        return Ok(EventList { events, next: None });
+    };
+    let last = console.reader.last(session).await?;
+    let next = last.filter(|last| last.seq > seq).map(|_| seq.saturating_add(1));
+    Ok(EventList { events, next })
+}
+
+fn opened_by(first: &Event, caller: &Caller) -> bool {
+    matches!(&first.what, Happening::SessionOpened { header } if caller.is(&header.person.key))
 }

@@ -1,7 +1,7 @@
 //! What the last digest of a run says that did not live to sign it: as the journal knows it.
 
-use countersign_infra::domain::audit::{Event, Happening};
-use countersign_infra::domain::id::SessionId;
+use countersign_infra::domain::audit::Happening;
+use countersign_infra::domain::id::{Digest, SessionId};
 use countersign_infra::journal::{Journal, JournalError, JournalQuery};
 use countersign_infra::recordings::chain::Anchor;
 use countersign_infra::recordings::digest::{RunChain, SessionLine};
@@ -21,8 +21,7 @@ pub async fn lines(journal: &dyn Journal, chain: &RunChain) -> Result<Vec<Sessio
         sessions.insert(line.number, line.session);
     }
     for (number, session) in &sessions {
-        let events = journal.session(*session).await?;
-        let (anchor, closed) = reached(&events);
+        let (anchor, closed) = reached(journal, *session).await?;
         // What a digest has said stays true, whatever the journal knows.
         let before = chain
             .open
@@ -31,7 +30,7 @@ pub async fn lines(journal: &dyn Journal, chain: &RunChain) -> Result<Vec<Sessio
             .map(SessionLine::anchor);
         let anchor = before.filter(|before| before.chunks > anchor.chunks).unwrap_or(anchor);
         // It got its number, and then the gateway ended before it was on record: it never began.
-        let closed = closed || (events.is_empty() && anchor.chunks == 0);
+        let closed = closed || (anchor.chunks == 0 && journal.first(*session).await?.is_none());
         lines.push(SessionLine {
             number: *number,
             session: *session,
@@ -82,43 +81,47 @@ async fn opened(journal: &dyn Journal, chain: &RunChain) -> Result<BTreeMap<u64,
     }
 }
 
-/// How far a recording came by the journal, and whether it ended there.
-fn reached(events: &[Event]) -> (Anchor, bool) {
-    let mut reached = (Anchor::START, false);
-    for event in events {
-        match &event.what {
-            Happening::RecordingAnchor { chunks, last } => {
-                reached = (
-                    Anchor {
-                        chunks: *chunks,
-                        last: *last,
-                    },
-                    false,
-                );
-            }
-            Happening::SessionClosed { chunks, last, .. } => {
-                reached = (
-                    Anchor {
-                        chunks: *chunks,
-                        last: *last,
-                    },
-                    true,
-                );
-            }
-            Happening::SessionOpened { .. }
-            | Happening::Asked { .. }
-            | Happening::Verdict { .. }
-            | Happening::Held { .. }
-            | Happening::Executing { .. }
-            | Happening::Answered { .. }
-            | Happening::Refused { .. }
-            | Happening::GatewaySent { .. }
-            | Happening::CopyReceived { .. }
-            | Happening::AuditQueried { .. }
-            | Happening::Decided { .. }
-            | Happening::SignInRefused { .. }
-            | Happening::DigestSigned { .. } => {}
+/// How far a recording came by the journal, and whether it ended there. The last event that tells of it is near the
+/// session's end.
+async fn reached(journal: &dyn Journal, session: SessionId) -> Result<(Anchor, bool), JournalError> {
+    let mut query = JournalQuery {
+        session: Some(session),
+        events: vec!["recording_anchor".to_owned(), "session_closed".to_owned()],
+        limit: 1,
+        ..JournalQuery::default()
+    };
+    loop {
+        let page = journal.search(&query).await?;
+        if let Some(told) = page.events.first().and_then(|event| told(&event.what)) {
+            return Ok(told);
+        }
+        match page.next {
+            Some(next) if query.after.as_ref() != Some(&next) => query.after = Some(next),
+            Some(_) | None => return Ok((Anchor::START, false)),
         }
     }
-    reached
+}
+
+fn told(what: &Happening) -> Option<(Anchor, bool)> {
+    match what {
+        Happening::RecordingAnchor { chunks, last } => Some((anchor(*chunks, *last), false)),
+        Happening::SessionClosed { chunks, last, .. } => Some((anchor(*chunks, *last), true)),
+        Happening::SessionOpened { .. }
+        | Happening::Asked { .. }
+        | Happening::Verdict { .. }
+        | Happening::Held { .. }
+        | Happening::Executing { .. }
+        | Happening::Answered { .. }
+        | Happening::Refused { .. }
+        | Happening::GatewaySent { .. }
+        | Happening::CopyReceived { .. }
+        | Happening::AuditQueried { .. }
+        | Happening::Decided { .. }
+        | Happening::SignInRefused { .. }
+        | Happening::DigestSigned { .. } => None,
+    }
+}
+
+fn anchor(chunks: u64, last: Digest) -> Anchor {
+    Anchor { chunks, last }
 }

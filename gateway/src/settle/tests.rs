@@ -5,7 +5,7 @@ use countersign_infra::domain::audit::Chain;
 use countersign_infra::domain::example;
 use countersign_infra::domain::session::{SessionHeader, SessionNumber};
 use countersign_infra::embedded::EmbeddedStore;
-use countersign_infra::journal::{JournalQuery, Page};
+use countersign_infra::journal::{JournalQuery, Page, Retention};
 use countersign_infra::recordings::RecordingStore;
 use countersign_infra::recordings::chain::Anchor;
 use countersign_infra::recordings::disk::DiskRecordings;
@@ -46,6 +46,10 @@ impl Journal for Switch {
         self.journal.append(events).await
     }
 
+    fn retention(&self) -> Option<Retention> {
+        self.journal.retention()
+    }
+
     async fn session(&self, id: SessionId) -> Result<Vec<Event>, JournalError> {
         self.check()?;
         self.journal.session(id).await
@@ -54,6 +58,16 @@ impl Journal for Switch {
     async fn after(&self, id: SessionId, seq: u64, limit: usize) -> Result<Vec<Event>, JournalError> {
         self.check()?;
         self.journal.after(id, seq, limit).await
+    }
+
+    async fn first(&self, id: SessionId) -> Result<Option<Event>, JournalError> {
+        self.check()?;
+        self.journal.first(id).await
+    }
+
+    async fn last(&self, id: SessionId) -> Result<Option<Event>, JournalError> {
+        self.check()?;
+        self.journal.last(id).await
     }
 
     async fn probe(&self) -> Result<(), JournalError> {

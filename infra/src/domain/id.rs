@@ -1,5 +1,7 @@
 //! Identifiers, and the digest that binds an approval to exact bytes.
 
+use super::Timestamp;
+use chrono::DateTime;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -87,6 +89,14 @@ impl From<ApprovalId> for String {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SessionId(pub uuid::Uuid);
+
+impl SessionId {
+    /// When the id was made: a moment before the session's first event. None when it is of another version.
+    pub fn made(self) -> Option<Timestamp> {
+        let (seconds, nanos) = self.0.get_timestamp()?.to_unix();
+        DateTime::from_timestamp(i64::try_from(seconds).ok()?, nanos)
+    }
+}
 
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -19,6 +19,7 @@ use crate::aws::Aws;
 use crate::domain::Timestamp;
 use crate::domain::approval::RECORD_BYTES_MAX;
 use crate::domain::id::Digest;
+use crate::journal::SESSION_MAX;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
 use chrono::{TimeDelta, Utc};
@@ -34,7 +35,7 @@ mod schema;
 mod write;
 
 pub(crate) use call::Trouble;
-pub(crate) use read::{Keys, Span};
+pub(crate) use read::{Keys, Part, Span};
 pub(crate) use schema::{BY_APPROVAL, BY_PERSON, BY_TARGET, BY_TIME, OPEN};
 pub use schema::{INDEXES, Index};
 pub(crate) use write::{Change, Clash, Put, Unwritten};
@@ -48,6 +49,9 @@ pub(crate) const SHARDS: u8 = 8;
 /// Items are at most 400 KB for DynamoDB; some is left for what stands beside the text.
 /// <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ServiceQuotas.html>
 const TEXT_BYTES_MAX: usize = RECORD_BYTES_MAX;
+
+/// A mark counts as written for a day; another one is for clocks that differ.
+const MARK_LIVES: TimeDelta = TimeDelta::days(2);
 
 /// Marks that are remembered as written, of each kind.
 const MARKED_MAX: usize = 10_000;
@@ -126,16 +130,32 @@ impl DynamoStore {
         }))
     }
 
+    pub(crate) fn kept(&self) -> Option<TimeDelta> {
+        self.0.retention
+    }
+
+    /// When a mark that is written now may be deleted: after all to which it may lead until it is written again.
+    fn mark_expiry(&self) -> Option<i64> {
+        let last = Utc::now()
+            .checked_add_signed(MARK_LIVES)?
+            .checked_add_signed(SESSION_MAX)?;
+        self.expiry(last)
+    }
+
     /// When an item that was made at this time may be deleted, in seconds as DynamoDB's time to live counts.
     pub(crate) fn expiry(&self, made: Timestamp) -> Option<i64> {
         let expiry = made.checked_add_signed(self.0.retention?)?;
         Some(expiry.timestamp())
     }
 
-    /// Writes an item that only says that there is something to look for elsewhere, once for each run of this program.
-    /// It is there before what it points to.
+    /// Writes an item that only says that there is something to look for elsewhere, once for each run of this program;
+    /// where there is a retention, once a day. It is there before what it points to.
     pub(crate) async fn mark(&self, pk: &str, sk: &str, more: Item) -> Result<(), Trouble> {
-        let name = format!("{pk}\n{sk}");
+        let expires = self.mark_expiry();
+        let name = match expires {
+            Some(_) => format!("{pk}\n{sk}\n{}", Utc::now().date_naive()),
+            None => format!("{pk}\n{sk}"),
+        };
         if self.marked().contains(&name) {
             return Ok(());
         }
@@ -146,6 +166,9 @@ impl DynamoStore {
         let mut item = more;
         item.insert("pk".to_owned(), text(pk));
         item.insert("sk".to_owned(), text(sk));
+        if let Some(expires) = expires {
+            item.insert("expires".to_owned(), number(expires));
+        }
         self.put_always(item).await?;
         let mut marked = self.marked();
         if marked.len() >= MARKED_MAX {

@@ -7,7 +7,7 @@ use aws_sdk_dynamodb::operation::get_item::GetItemError;
 use aws_sdk_dynamodb::operation::query::QueryError;
 use aws_sdk_dynamodb::types::KeysAndAttributes;
 use futures_util::future::try_join_all;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use tokio::time::Instant;
 
 /// Items that one batch may ask for.
@@ -63,6 +63,17 @@ impl Span {
     }
 }
 
+/// What was read of a partition.
+#[derive(Debug, Default)]
+pub(crate) struct Part {
+    pub items: Vec<Item>,
+    /// There is nothing behind them in the span.
+    pub is_whole: bool,
+}
+
+/// Items that one request looks at once it found none that lives.
+const EXPIRED_STEP: usize = 1000;
+
 impl DynamoStore {
     /// One item, as it is now.
     pub(crate) async fn get(&self, what: &str, keys: &Keys) -> Result<Option<Item>, Trouble> {
@@ -83,9 +94,11 @@ impl DynamoStore {
     /// Many items as they are now, in any order, as an index named them; those that are not there are left out.
     pub(crate) async fn get_all(&self, what: &str, keys: &[Keys]) -> Result<HashMap<Keys, Item>, Trouble> {
         let mut found = HashMap::with_capacity(keys.len());
+        let mut time = Time::of(Lane::Look);
+        // An index may show an item twice while it moves, and a batch that names one twice is refused.
+        let keys: Vec<&Keys> = keys.iter().collect::<BTreeSet<_>>().into_iter().collect();
         for part in keys.chunks(BATCH_MAX) {
-            let mut time = Time::of(Lane::Look);
-            let mut wanted = part.iter().map(Keys::item).collect::<Vec<_>>();
+            let mut wanted = part.iter().map(|keys| keys.item()).collect::<Vec<_>>();
             let mut backoff = BACKOFF;
             while !wanted.is_empty() {
                 let (items, unread) = self.get_batch(what, &mut time, wanted).await?;
@@ -133,12 +146,18 @@ impl DynamoStore {
 
     /// A part of a partition of the table, as it is now.
     pub(crate) async fn partition(&self, what: &str, pk: &str, span: &Span) -> Result<Vec<Item>, Trouble> {
-        self.query(what, None, pk, span).await
+        Ok(self.query(what, None, pk, span, usize::MAX).await?.items)
+    }
+
+    /// As [`partition`](Self::partition), but ends early once the texts of what was read are longer than this. It reads
+    /// on by whole answers, each of 1 MB at most.
+    pub(crate) async fn part(&self, what: &str, pk: &str, span: &Span, bytes_max: usize) -> Result<Part, Trouble> {
+        self.query(what, None, pk, span, bytes_max).await
     }
 
     /// A part of a partition of an index, perhaps as it was a moment ago. All that the index holds of its items.
     pub(crate) async fn indexed(&self, index: &Index, key: &str, span: &Span) -> Result<Vec<Item>, Trouble> {
-        self.query(index.name, Some(index), key, span).await
+        Ok(self.query(index.name, Some(index), key, span, usize::MAX).await?.items)
     }
 
     /// The same part of several partitions of an index, one after the other. Few are read at once: a question about many
@@ -152,17 +171,23 @@ impl DynamoStore {
         Ok(found)
     }
 
-    async fn query(&self, what: &str, index: Option<&Index>, key: &str, span: &Span) -> Result<Vec<Item>, Trouble> {
+    /// All requests of one call end within the time of one piece of work.
+    async fn query(
+        &self,
+        what: &str,
+        index: Option<&Index>,
+        key: &str,
+        span: &Span,
+        bytes_max: usize,
+    ) -> Result<Part, Trouble> {
         let (hash, range) = index.map_or(("pk", "sk"), |index| (index.hash, index.range));
+        let (mut found, mut bytes, mut step): (Vec<Item>, usize, usize) = (Vec::new(), 0, 0);
         let lane = index.map_or(Lane::Decide, |_| Lane::Look);
-        let (mut found, mut start): (Vec<Item>, Option<Item>) = (Vec::new(), None);
-        if span.from > span.to {
-            return Ok(found);
-        }
-        while found.len() < span.limit {
-            let room = i32::try_from(span.limit - found.len()).unwrap_or(i32::MAX);
+        let (mut start, mut time): (Option<Item>, Time) = (None, Time::of(lane));
+        let mut is_whole = span.from > span.to;
+        while !is_whole && found.len() < span.limit && bytes <= bytes_max {
+            let room = i32::try_from((span.limit - found.len()).max(step)).unwrap_or(i32::MAX);
             let is_answer = |_: &QueryError| false;
-            let mut time = Time::of(lane);
             let sent = self.call(what, &mut time, is_answer, || {
                 self.0
                     .client
@@ -182,14 +207,32 @@ impl DynamoStore {
                     .send()
             });
             let answer = sent.await.map_err(trouble)?;
-            found.extend(answer.items.unwrap_or_default().into_iter().filter_map(living));
+            let living: Vec<Item> = answer
+                .items
+                .unwrap_or_default()
+                .into_iter()
+                .filter_map(living)
+                .collect();
+            // DynamoDB deletes late: what has expired must not be walked through one by one.
+            step = if living.is_empty() { EXPIRED_STEP } else { 0 };
+            bytes += living.iter().map(texts_of).sum::<usize>();
+            found.extend(living);
             start = answer.last_evaluated_key;
-            if start.is_none() {
-                break;
-            }
+            is_whole = start.is_none();
         }
-        Ok(found)
+        is_whole &= found.len() <= span.limit;
+        found.truncate(span.limit);
+        let items = found;
+        Ok(Part { items, is_whole })
     }
+}
+
+/// How long the texts of an item are together.
+fn texts_of(item: &Item) -> usize {
+    item.values()
+        .filter_map(|value| value.as_s().ok())
+        .map(String::len)
+        .sum()
 }
 
 fn trouble<E>(failed: Failed<E>) -> Trouble {
@@ -198,3 +241,6 @@ fn trouble<E>(failed: Failed<E>) -> Trouble {
         Failed::Answered { .. } => Trouble::new("a read was refused under a condition that it does not have"),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,12 +2,13 @@
 //!
 //! The checks share one journal and keep apart by session and target.
 
-use super::{Journal, JournalError, JournalQuery, Moment, Page};
+use super::{EVENTS_MAX, Journal, JournalError, JournalExt, JournalQuery, Moment, OperationQuery, Page};
 use crate::domain::approval::Outcome;
 use crate::domain::audit::{Chain, Event, Happening, VerdictWord, verify_chain};
 use crate::domain::example::{alice, at, bob, effects, header, place, session, terms};
 use crate::domain::id::{ApprovalId, Digest, SessionId};
 use crate::domain::identity::{Person, PersonKey};
+use chrono::TimeDelta;
 use std::sync::Arc;
 
 mod answers;
@@ -25,11 +26,15 @@ pub async fn holds(journal: Store) {
     events_are_appended_all_or_none(&journal).await;
     nothing_is_read_of_an_unknown_session(&journal).await;
     a_session_is_read_on_from_any_of_its_events(&journal).await;
+    the_ends_of_a_session_are_read_alone(&journal).await;
+    a_part_of_long_statements_ends_early_and_loses_none(&journal).await;
     searches_narrow_by_every_field(&journal).await;
     people_are_found_by_every_word_that_they_ever_bore(&journal).await;
     a_question_that_makes_no_sense_is_refused(&journal).await;
     pages_are_newest_first_and_do_not_shift(&journal).await;
     events_of_one_time_have_one_order(&journal).await;
+    a_long_session_is_searched_up_to_any_time(&journal).await;
+    a_search_goes_back_over_many_days(&journal).await;
     a_thousand_appends_at_once_are_all_there(&journal).await;
 }
 
@@ -106,6 +111,63 @@ async fn a_session_is_read_on_from_any_of_its_events(journal: &Store) {
     }
     let none = again(|| journal.after(session(105), 0, 10)).await;
     assert_eq!(none.unwrap_or_else(|e| panic!("{e}")), []);
+}
+
+async fn the_ends_of_a_session_are_read_alone(journal: &Store) {
+    let events = story(session(108), &alice(), "contract-after", "SELECT 8");
+    append(journal, &events).await;
+    for (id, first, last) in [
+        (session(108), events.first(), events.last()),
+        (session(105), None, None),
+    ] {
+        let read = again(|| journal.first(id)).await.unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(read.as_ref(), first);
+        let read = again(|| journal.last(id)).await.unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(read.as_ref(), last);
+    }
+}
+
+async fn a_part_of_long_statements_ends_early_and_loses_none(journal: &Store) {
+    let (id, mut chain) = (session(151), chain(session(151), &alice(), "contract-bytes"));
+    let mut events = Vec::new();
+    for second in 0..40 {
+        let what = "x".repeat(300 << 10);
+        let event = chain.next(at(second), Happening::GatewaySent { what });
+        append(journal, std::slice::from_ref(&event)).await;
+        events.push(event);
+    }
+    let mut read: Vec<Event> = events.first().cloned().into_iter().collect();
+    loop {
+        let seq = read.last().map_or(0, |last| last.seq);
+        let part = again(|| journal.after(id, seq, 1000)).await;
+        let part = part.unwrap_or_else(|e| panic!("{e}"));
+        if part.is_empty() {
+            break;
+        }
+        assert!(part.len() < 20, "a part has {} events of 300 KB", part.len());
+        read.extend(part);
+    }
+    assert!(read == events);
+    let whole = again(|| journal.session(id)).await.unwrap_or_else(|e| panic!("{e}"));
+    assert!(whole == events);
+}
+
+async fn a_search_goes_back_over_many_days(journal: &Store) {
+    let mut chain = chain(session(152), &alice(), "contract-days");
+    let days = 0..150;
+    let note = |day| {
+        let what = format!("day {day} of many");
+        chain.next(at(0) + TimeDelta::days(day), Happening::GatewaySent { what })
+    };
+    let events: Vec<Event> = days.map(note).collect();
+    for part in events.chunks(EVENTS_MAX) {
+        append(journal, part).await;
+    }
+    let query = JournalQuery {
+        text: Some("day 0 of many".to_owned()),
+        ..JournalQuery::default()
+    };
+    assert_eq!(Some(all_pages(journal, query).await.as_slice()), events.get(..1));
 }
 
 async fn searches_narrow_by_every_field(journal: &Store) {
@@ -314,10 +376,73 @@ async fn events_of_one_time_have_one_order(journal: &Store) {
     }
 }
 
+/// More events than one search of any store looks at.
+const LONG: i64 = 2_100;
+
+async fn a_long_session_is_searched_up_to_any_time(journal: &Store) {
+    let (id, target) = (session(150), "contract-long");
+    let mut events = story(id, &alice(), target, "SELECT 10");
+    // Up to the verdict: this one is held under a number of its own.
+    events.truncate(3);
+    let mut chain = chain_after(&events);
+    let approval = ApprovalId::from_random([10; 5]);
+    let held = Happening::Held {
+        operation: Digest::of(b"SELECT 10"),
+        approval: approval.clone(),
+        terms: terms(1),
+        deadline: at(600),
+    };
+    events.push(chain.next(at(3), held));
+    let start = i64::try_from(events.len()).unwrap_or_default();
+    events.extend((start..LONG).map(|second| {
+        // Two of each microsecond.
+        let at = at(10) + TimeDelta::microseconds(second / 2);
+        chain.next(at, Happening::GatewaySent { what: String::new() })
+    }));
+    for part in events.chunks(EVENTS_MAX) {
+        append(journal, part).await;
+    }
+    let late = at(10) + TimeDelta::microseconds(50);
+    for (since, until, names) in [
+        (None, Some(at(3)), &[][..]),
+        (Some(at(1)), Some(at(3)), &[][..]),
+        (Some(at(0)), Some(late), &["gateway_sent"][..]),
+        (None, Some(at(0)), &[][..]),
+        (Some(late), None, &["asked"][..]),
+        (None, None, &["session_opened"][..]),
+    ] {
+        let query = JournalQuery {
+            session: Some(id),
+            since,
+            until,
+            events: names.iter().map(|name| (*name).to_owned()).collect(),
+            limit: 1000,
+            ..JournalQuery::default()
+        };
+        let answers = events.iter().rev().filter(|event| query.matches(event, None));
+        let expected: Vec<Event> = answers.cloned().collect();
+        assert_eq!(all_pages(journal, query.clone()).await, expected, "{query:?}");
+    }
+    for session in [None, Some(id)] {
+        let query = OperationQuery {
+            approval: Some(approval.to_string()),
+            session,
+            ..OperationQuery::default()
+        };
+        let page = again(|| journal.operations(&query)).await;
+        let page = page.unwrap_or_else(|e| panic!("{e}"));
+        let asked: Vec<u64> = page.operations.iter().map(|operation| operation.seq).collect();
+        assert_eq!(asked, [1], "{query:?}");
+    }
+}
+
+/// Pages that one question of a check may take. More means that they do not end.
+const PAGES_MAX: usize = 1_000;
+
 /// Reads all pages of a question, one after the other.
 pub(super) async fn all_pages(journal: &Store, mut query: JournalQuery) -> Vec<Event> {
     let mut seen = Vec::new();
-    loop {
+    for _ in 0..PAGES_MAX {
         let page = search(journal, &query).await;
         seen.extend(page.events);
         match page.next {
@@ -325,6 +450,7 @@ pub(super) async fn all_pages(journal: &Store, mut query: JournalQuery) -> Vec<E
             None => return seen,
         }
     }
+    panic!("{query:?}: the pages do not end")
 }
 
 async fn a_thousand_appends_at_once_are_all_there(journal: &Store) {
@@ -362,6 +488,11 @@ async fn a_thousand_appends_at_once_are_all_there(journal: &Store) {
 
 fn chain(id: SessionId, person: &Person, target: &str) -> Chain {
     Chain::new(id, "gateway-1", Some(person), Some(target.to_owned()))
+}
+
+/// The chain of a session as it goes on after these events.
+fn chain_after(events: &[Event]) -> Chain {
+    events.last().map_or_else(|| panic!("there is no event"), Chain::resume)
 }
 
 /// Six events of one session, a second apart: four of them speak of an operation, two of an approval.

@@ -1,13 +1,16 @@
 //! The journal in DynamoDB: each event as JSON, and beside it the attributes that indexes read.
 
-use super::{EVENTS_MAX, Journal, JournalError, JournalQuery, Moment, Page, people_words};
+use super::{EVENTS_MAX, Journal, JournalError, JournalQuery, Moment, PAGE_BYTES_MAX, Page, Retention, people_words};
 use crate::approvals::limit;
 use crate::domain::audit::Event;
 use crate::domain::id::{Digest, DigestBuilder, SessionId};
 use crate::domain::identity::PersonKey;
 pub use crate::dynamodb::DynamoStore;
-use crate::dynamodb::{Change, Item, Keys, Put, Span, Trouble, Unwritten, check_size, number, shard, text, text_of};
+use crate::dynamodb::{
+    Change, Item, Keys, Part, Put, Span, Trouble, Unwritten, check_size, number, shard, text, text_of,
+};
 use async_trait::async_trait;
+use chrono::Utc;
 
 mod search;
 
@@ -33,14 +36,20 @@ impl Journal for DynamoStore {
         Ok(())
     }
 
+    fn retention(&self) -> Option<Retention> {
+        self.kept().map(Retention::new)
+    }
+
     async fn session(&self, id: SessionId) -> Result<Vec<Event>, JournalError> {
+        if is_over(self, id) {
+            return Ok(Vec::new());
+        }
         let mut events: Vec<Event> = Vec::new();
         loop {
             let from = events.last().map_or(0, |last| last.seq.saturating_add(1));
-            let mut part = read_session(self, id, from, SESSION_EVENTS_MAX).await?;
-            let last = part.len() < SESSION_EVENTS_MAX;
+            let (mut part, is_whole) = read_from(self, id, from, SESSION_EVENTS_MAX).await?;
             events.append(&mut part);
-            if last {
+            if is_whole {
                 return Ok(events);
             }
         }
@@ -48,9 +57,20 @@ impl Journal for DynamoStore {
 
     async fn after(&self, id: SessionId, seq: u64, asked: usize) -> Result<Vec<Event>, JournalError> {
         match seq.checked_add(1) {
-            Some(from) => read_session(self, id, from, limit(asked)).await,
+            Some(from) => Ok(read_from(self, id, from, limit(asked)).await?.0),
             None => Ok(Vec::new()),
         }
+    }
+
+    async fn first(&self, id: SessionId) -> Result<Option<Event>, JournalError> {
+        if is_over(self, id) {
+            return Ok(None);
+        }
+        Ok(read_from(self, id, 0, 1).await?.0.pop())
+    }
+
+    async fn last(&self, id: SessionId) -> Result<Option<Event>, JournalError> {
+        newest_below(self, id, None).await
     }
 
     async fn probe(&self) -> Result<(), JournalError> {
@@ -84,8 +104,9 @@ pub(crate) async fn event_puts(store: &DynamoStore, events: &[Event]) -> Result<
         store.mark(DAYS, &day(event), Item::new()).await?;
         mark_person(store, event).await?;
         let mut item = item(event)?;
-        if let Some(expires) = store.expiry(event.at) {
-            item.insert("expires".to_owned(), number(expires));
+        if let Some(retention) = store.retention() {
+            let end = retention.end_of(event.session, event.at);
+            item.insert("expires".to_owned(), number(end.timestamp()));
         }
         let change = Change::New;
         puts.push(Put { item, change });
@@ -152,13 +173,57 @@ fn hash_of(key: &PersonKey) -> Digest {
     digest.finish()
 }
 
-async fn read_session(store: &DynamoStore, id: SessionId, from: u64, limit: usize) -> Result<Vec<Event>, JournalError> {
+/// A part of a session must not pass for a session from which somebody took the rest.
+fn is_over(store: &DynamoStore, id: SessionId) -> bool {
+    store
+        .retention()
+        .is_some_and(|retention| retention.is_over(id, Utc::now()))
+}
+
+/// Events of a session from a number on, in order, and whether nothing follows. Ends early once they are larger than a
+/// page may be.
+async fn read_from(
+    store: &DynamoStore,
+    id: SessionId,
+    from: u64,
+    limit: usize,
+) -> Result<(Vec<Event>, bool), JournalError> {
     let span = Span {
         from: sort_key(from),
         ..Span::all(limit)
     };
-    let items = store.partition("a session's events", &partition(id), &span).await?;
-    items.iter().map(event).collect()
+    read(store, id, &span).await
+}
+
+/// Events of a session below a number, newest first, and whether nothing follows. Ends early as [`read_from`].
+async fn read_below(
+    store: &DynamoStore,
+    id: SessionId,
+    below: Option<u64>,
+    limit: usize,
+) -> Result<(Vec<Event>, bool), JournalError> {
+    let to = match below {
+        Some(0) => return Ok((Vec::new(), true)),
+        Some(below) => sort_key(below.saturating_sub(1)),
+        None => Span::END.to_owned(),
+    };
+    let span = Span {
+        to,
+        newest_first: true,
+        ..Span::all(limit)
+    };
+    read(store, id, &span).await
+}
+
+async fn newest_below(store: &DynamoStore, id: SessionId, below: Option<u64>) -> Result<Option<Event>, JournalError> {
+    Ok(read_below(store, id, below, 1).await?.0.pop())
+}
+
+async fn read(store: &DynamoStore, id: SessionId, span: &Span) -> Result<(Vec<Event>, bool), JournalError> {
+    let pk = partition(id);
+    let Part { items, is_whole } = store.part("a session's events", &pk, span, PAGE_BYTES_MAX).await?;
+    let events: Vec<Event> = items.iter().map(event).collect::<Result<_, _>>()?;
+    Ok((events, is_whole))
 }
 
 fn partition(id: SessionId) -> String {

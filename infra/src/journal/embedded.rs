@@ -1,6 +1,8 @@
 //! The journal in SQLite: each event as JSON, and beside it the columns that searches read.
 
-use super::{Journal, JournalError, JournalQuery, Moment, PAGE_BYTES_MAX, Page, people_words, searched_text};
+use super::{
+    Journal, JournalError, JournalQuery, Moment, PAGE_BYTES_MAX, Page, Retention, people_words, searched_text,
+};
 use crate::approvals::limit;
 use crate::domain::audit::Event;
 use crate::domain::id::SessionId;
@@ -28,6 +30,10 @@ impl Journal for EmbeddedStore {
         self.write(move |connection| rows.append(connection)).await?
     }
 
+    fn retention(&self) -> Option<Retention> {
+        None
+    }
+
     async fn session(&self, id: SessionId) -> Result<Vec<Event>, JournalError> {
         let mut events: Vec<Event> = Vec::new();
         loop {
@@ -48,6 +54,15 @@ impl Journal for EmbeddedStore {
         };
         self.read_scan(move |connection| session_part(connection, session, from, limit(asked)))
             .await?
+    }
+
+    async fn first(&self, session: SessionId) -> Result<Option<Event>, JournalError> {
+        let part = self.read_points(move |connection| session_part(connection, session, 0, 1));
+        Ok(part.await??.pop())
+    }
+
+    async fn last(&self, session: SessionId) -> Result<Option<Event>, JournalError> {
+        self.read_points(move |connection| last(connection, session)).await?
     }
 
     async fn probe(&self) -> Result<(), JournalError> {
@@ -242,6 +257,14 @@ fn session_part(connection: &Connection, id: SessionId, from: u64, rows_max: usi
         }
     }
     Ok(Ok(part.events))
+}
+
+fn last(connection: &Connection, id: SessionId) -> Work<Option<Event>, JournalError> {
+    let mut select = connection.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM journal WHERE session = ? ORDER BY seq DESC LIMIT 1"
+    ))?;
+    let stored = select.query_row(params![id.to_string()], Stored::from_row).optional()?;
+    Ok(stored.map(Stored::event).transpose())
 }
 
 /// Events that are read together.

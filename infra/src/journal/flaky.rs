@@ -1,6 +1,6 @@
 //! A journal that fails by a schedule.
 
-use super::{Journal, JournalError, JournalQuery, Page};
+use super::{Journal, JournalError, JournalQuery, Page, Retention};
 use crate::domain::audit::Event;
 use crate::domain::id::SessionId;
 use crate::flaky::Schedule;
@@ -30,12 +30,24 @@ impl<J: Journal> Journal for FlakyJournal<J> {
         self.call(self.journal.append(events)).await
     }
 
+    fn retention(&self) -> Option<Retention> {
+        self.journal.retention()
+    }
+
     async fn session(&self, id: SessionId) -> Result<Vec<Event>, JournalError> {
         self.call(self.journal.session(id)).await
     }
 
     async fn after(&self, session: SessionId, seq: u64, limit: usize) -> Result<Vec<Event>, JournalError> {
         self.call(self.journal.after(session, seq, limit)).await
+    }
+
+    async fn first(&self, session: SessionId) -> Result<Option<Event>, JournalError> {
+        self.call(self.journal.first(session)).await
+    }
+
+    async fn last(&self, session: SessionId) -> Result<Option<Event>, JournalError> {
+        self.call(self.journal.last(session)).await
     }
 
     async fn probe(&self) -> Result<(), JournalError> {

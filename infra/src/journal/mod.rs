@@ -13,11 +13,14 @@ pub mod flaky;
 mod moment;
 pub mod operations;
 mod query;
+mod retention;
 pub mod words;
 
 pub use moment::{InvalidMoment, Moment, NoMoment};
 pub use operations::{AuditedOperation, JournalExt, OperationPage, OperationQuery, OperationState};
 pub use query::{CheckedQuery, JournalQuery, PAGE_BYTES_MAX, PEOPLE_MAX, people_words, searched_text};
+
+pub use retention::{Retention, SESSION_MAX};
 
 pub(crate) use query::too_many_people;
 
@@ -61,7 +64,11 @@ pub trait Journal: Send + Sync + 'static {
     /// the call until it knows.
     async fn append(&self, events: &[Event]) -> Result<(), JournalError>;
 
-    /// All events of one session in order; none where there is no such session. `Damaged` names the first event whose
+    /// For how long events are kept; none: for ever.
+    fn retention(&self) -> Option<Retention>;
+
+    /// All events of one session in order; none where there is no such session, and where its time
+    /// [is over](Retention::is_over). `Damaged` names the first event whose
     /// stored bytes, or the columns that searches read, are not what was written.
     async fn session(&self, id: SessionId) -> Result<Vec<Event>, JournalError>;
 
@@ -70,6 +77,14 @@ pub trait Journal: Send + Sync + 'static {
     /// Fewer than `limit` may come though more follow (see [`PAGE_BYTES_MAX`]); none comes only where there is none.
     /// `Damaged` as in [`session`](Self::session).
     async fn after(&self, session: SessionId, seq: u64, limit: usize) -> Result<Vec<Event>, JournalError>;
+
+    /// The first event of a session that is there; none where there is no such session, and where its time
+    /// [is over](Retention::is_over). That it is the one with number
+    /// 0 is what verification shows.
+    async fn first(&self, session: SessionId) -> Result<Option<Event>, JournalError>;
+
+    /// The last event of a session; none where there is no such session.
+    async fn last(&self, session: SessionId) -> Result<Option<Event>, JournalError>;
 
     /// Finds events for readers: those that [`JournalQuery::matches`] says, newest first. An event that comes while
     /// somebody pages appears only if it is older than the page before; none is lost or doubled. DynamoDB may be late: an event of

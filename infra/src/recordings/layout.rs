@@ -20,10 +20,7 @@ pub(super) fn day(day: NaiveDate) -> String {
 
 /// The directory of a session's recording. The day is that of the id (UUID version 7).
 pub(super) fn session(session: SessionId) -> String {
-    let found = session.0.get_timestamp().and_then(|time| {
-        let seconds = i64::try_from(time.to_unix().0).ok()?;
-        Some(chrono::DateTime::from_timestamp(seconds, 0)?.date_naive())
-    });
+    let found = session.made().map(|made| made.date_naive());
     let directory = found.map_or_else(|| "recordings/undated".to_owned(), day);
     format!("{directory}/{session}")
 }

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use chrono::{NaiveDate, TimeDelta, Utc};
 use countersign_infra::domain::audit::{Event, Happening};
 use countersign_infra::domain::id::{Digest, SessionId};
-use countersign_infra::journal::{JournalError, JournalQuery, Page};
+use countersign_infra::journal::{JournalError, JournalQuery, Page, Retention};
 use countersign_infra::recordings::RecordingError;
 use countersign_infra::recordings::chain::Anchor;
 use countersign_infra::recordings::key::{Keyring, PublicKey};
@@ -205,12 +205,24 @@ impl Source {
     pub async fn digests(&self, day: NaiveDate) -> anyhow::Result<(Vec<String>, Keyring)> {
         let (names, named) = match &self.from {
             From::Gateway(client) => {
-                let (names, pems) = client.digests(day).await?;
-                (names, keyring(&pems)?)
+                let list = client.digests(day).await?;
+                (list.digests, keyring(&list.keys)?)
             }
             From::Stores { stores, .. } => (stores.recordings.digests(day).await?, self.keys_beside()?),
         };
         Ok((names, self.own.clone().unwrap_or(named)))
+    }
+
+    /// For how long the journal keeps events; none: for ever.
+    pub async fn retention(&self, today: NaiveDate) -> anyhow::Result<Option<Retention>> {
+        match &self.from {
+            From::Gateway(client) => {
+                let days = client.digests(today).await?.retention_days;
+                let kept = days.and_then(TimeDelta::try_days);
+                Ok(kept.map(Retention::new))
+            }
+            From::Stores { stores, .. } => Ok(stores.journal.retention()),
+        }
     }
 
     /// One digest; none when it is not there.

@@ -65,10 +65,9 @@ impl GatewayClient {
         Ok(Page { events, next })
     }
 
-    /// The names of a day's digests, and the public keys that the gateway knows.
-    pub async fn digests(&self, day: NaiveDate) -> Result<(Vec<String>, Vec<String>), ClientError> {
-        let list: DigestList = self.read("/api/v1/digests", &[("day", day.to_string())]).await?;
-        Ok((list.digests, list.keys))
+    /// The names of a day's digests, the public keys that the gateway knows, and how long its journal keeps events.
+    pub async fn digests(&self, day: NaiveDate) -> Result<DigestList, ClientError> {
+        self.read("/api/v1/digests", &[("day", day.to_string())]).await
     }
 
     /// Reads one digest as it is stored.

@@ -2,7 +2,7 @@
 
 use super::sweep::Span;
 use crate::cli::recording::Source;
-use chrono::{DateTime, NaiveDate, TimeDelta};
+use chrono::{NaiveDate, TimeDelta};
 use countersign_infra::domain::Timestamp;
 use countersign_infra::domain::audit::{Event, Happening, verify_chain};
 use countersign_infra::domain::id::{Digest, RunId, SessionId};
@@ -233,11 +233,7 @@ fn days(from: NaiveDate, to: NaiveDate) -> Vec<NaiveDate> {
 }
 
 fn is_since(session: SessionId, span: &Span) -> bool {
-    let made = session.0.get_timestamp().and_then(|time| {
-        let (seconds, nanos) = time.to_unix();
-        DateTime::from_timestamp(i64::try_from(seconds).ok()?, nanos)
-    });
-    match (span.since, made) {
+    match (span.since, session.made()) {
         (Some(since), Some(made)) => made >= since,
         (None, _) | (_, None) => true,
     }

@@ -11,7 +11,7 @@ use anyhow::anyhow;
 use chrono::Utc;
 use countersign_infra::domain::display::escape;
 use countersign_infra::domain::id::SessionId;
-use session::{Said, UnknownSession, examine};
+use session::{GoneSession, Said, UnknownSession, examine};
 use std::process::ExitCode;
 use sweep::{Span, Sweep};
 
@@ -29,7 +29,7 @@ pub struct Args {
     /// Every session since then: a length of time (24h, 7d) or a date and time (2026-01-31T12:00:00Z).
     #[arg(long, value_name = "WHEN", conflicts_with = "all")]
     since: Option<String>,
-    /// Every session that there ever was.
+    /// Every session that there ever was; with a retention, from the first whole day on that the journal keeps.
     #[arg(long)]
     all: bool,
     /// Only what this gateway wrote.
@@ -52,7 +52,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let source = args.source.open().await?;
     let is_verified = match args.session {
         Some(session) => match examine(&source, session, &Said::default()).await {
-            Err(error) if error.is::<UnknownSession>() => {
+            Err(error) if error.is::<UnknownSession>() || error.is::<GoneSession>() => {
                 complain(&error.to_string());
                 false
             }

@@ -1,8 +1,10 @@
 //! The proof of one session: its journal and its recording are as the gateway wrote them.
 
 use crate::cli::recording::{Found, Recording, Source, damage, witness};
+use chrono::Utc;
 use countersign_infra::domain::audit::{Event, verify_chain};
 use countersign_infra::domain::id::SessionId;
+use countersign_infra::journal::Retention;
 use countersign_infra::recordings::chain::{Anchor, Broken};
 use countersign_infra::recordings::proof::{Report, Verifier, Witness};
 use serde::Serialize;
@@ -10,6 +12,11 @@ use serde::Serialize;
 #[derive(Debug, thiserror::Error)]
 #[error("there is neither a journal nor a recording of session {0}")]
 pub struct UnknownSession(SessionId);
+
+/// The journal kept it as long as it was to, and then no longer.
+#[derive(Debug, thiserror::Error)]
+#[error("session {0} cannot be verified any more: the journal keeps {1} days")]
+pub struct GoneSession(SessionId, i64);
 
 /// What was found.
 #[derive(Debug, Serialize)]
@@ -53,7 +60,7 @@ impl Said {
 }
 
 /// Checks a session against its journal and against what digests say of it. The error is [`UnknownSession`] when there
-/// is nothing of it.
+/// is nothing of it, and [`GoneSession`] when its time is over.
 pub async fn examine(source: &Source, session: SessionId, said: &Said) -> anyhow::Result<Finding> {
     let mut finding = Finding::nothing_yet(session);
     let checked = check_all(source, session, said, &mut finding).await;
@@ -84,6 +91,11 @@ async fn check_all(
     if events.is_empty() && recording.is_none() && !said.has_begun() {
         anyhow::bail!(UnknownSession(session));
     }
+    if events.is_empty()
+        && let Some(retention) = retention(source, session).await
+    {
+        anyhow::bail!(GoneSession(session, retention.days()));
+    }
     if events.is_empty() && recording.is_none() {
         return Ok(Err(
             "neither its journal nor its recording is there, but the gateway's digest names it".to_owned(),
@@ -105,6 +117,14 @@ async fn check_all(
     };
     finding.take(&report, &recording);
     Ok(check_end(&report, said))
+}
+
+/// The retention of the journal, where it explains that a session is not there. One's own session may be verified without
+/// the right to ask for it: then nothing is explained.
+async fn retention(source: &Source, session: SessionId) -> Option<Retention> {
+    let now = Utc::now();
+    let retention = source.retention(now.date_naive()).await.ok().flatten();
+    retention.filter(|retention| retention.is_over(session, now))
 }
 
 /// Whether the recording, the journal and the digests agree that the session is over.

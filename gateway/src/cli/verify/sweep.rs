@@ -7,6 +7,7 @@ use chrono::TimeDelta;
 use countersign_infra::domain::Timestamp;
 use countersign_infra::domain::display::escape;
 use countersign_infra::domain::id::{Digest, RunId, SessionId};
+use countersign_infra::journal::Retention;
 use countersign_infra::recordings::chain::Anchor;
 use countersign_infra::recordings::digest::{DigestError, RunChain};
 use serde::Serialize;
@@ -41,6 +42,9 @@ pub struct Swept {
     pub broken: Vec<Broken>,
     since: Option<Timestamp>,
     now: Timestamp,
+    /// The journal keeps events for so many days: nothing before them was looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retention_days: Option<i64>,
     runs: usize,
     digests: usize,
     sessions: usize,
@@ -58,7 +62,6 @@ pub struct Swept {
 impl<'s> Sweep<'s> {
     pub fn new(source: &'s Source, span: Span, gateway: Option<String>, is_quick: bool) -> Self {
         let found = Swept {
-            since: span.since,
             now: span.now,
             quick: is_quick,
             own_key: source.has_own_keys(),
@@ -75,6 +78,7 @@ impl<'s> Sweep<'s> {
     }
 
     pub async fn run(mut self) -> anyhow::Result<Swept> {
+        let kept = self.begin_with_what_is_kept().await?;
         let mut gathered = Gathered::gather(self.source, &self.span).await?;
         self.found.broken.append(&mut gathered.broken);
         self.found.keys = gathered.keys.into_iter().collect();
@@ -91,9 +95,23 @@ impl<'s> Sweep<'s> {
                 self.sessions.entry(session).or_default();
             }
         }
+        self.sessions
+            .retain(|session, _| !matches!((session.made(), kept), (Some(made), Some(kept)) if made < kept));
         self.check_sessions().await?;
         self.found.verified = self.found.broken.is_empty();
         Ok(self.found)
+    }
+
+    /// What is older than the first whole day that the journal keeps has an end that is in order: digests and
+    /// recordings may outlive it, and nothing speaks for them any more. Returns when that day began.
+    async fn begin_with_what_is_kept(&mut self) -> anyhow::Result<Option<Timestamp>> {
+        let now = self.span.now;
+        let retention = self.source.retention(now.date_naive()).await?;
+        let kept = retention.map(|retention| retention.whole_since(now));
+        self.span.since = self.span.since.max(kept);
+        self.found.since = self.span.since;
+        self.found.retention_days = retention.map(Retention::days);
+        Ok(kept)
     }
 
     fn check_run(&mut self, id: RunId, run: &Run) {
@@ -295,6 +313,12 @@ impl fmt::Display for Swept {
             since.format("%Y-%m-%d %H:%M:%S UTC").to_string()
         });
         writeln!(f, "everything since {since}")?;
+        if let Some(days) = self.retention_days {
+            writeln!(
+                f,
+                "  kept      the journal keeps {days} days: what is older is not verified any more"
+            )?;
+        }
         let keys = match self.keys.len() {
             0 => "by nobody".to_owned(),
             1 => format!("by key {}", self.keys.join("")),

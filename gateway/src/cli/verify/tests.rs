@@ -6,11 +6,13 @@ use crate::digests::{Digests, Means};
 use crate::record::{Anchor, Direction, Spool};
 use crate::sessions::SessionRegistry;
 use crate::stores::Stores;
-use countersign_infra::domain::audit::{Chain, Happening};
-use countersign_infra::domain::example;
+use async_trait::async_trait;
+use chrono::TimeDelta;
+use countersign_infra::domain::audit::{Chain, Event, Happening};
 use countersign_infra::domain::session::{SessionHeader, SessionNumber};
+use countersign_infra::domain::{Timestamp, example};
 use countersign_infra::embedded::EmbeddedStore;
-use countersign_infra::journal::Journal;
+use countersign_infra::journal::{Journal, JournalError, JournalQuery, Page, Retention};
 use countersign_infra::operations::OperationStore;
 use countersign_infra::operations::disk::DiskOperations;
 use countersign_infra::operations::keys::FileKeys;
@@ -31,6 +33,8 @@ struct Data {
     key: Arc<SigningKey>,
     spool: Spool,
     journal: EmbeddedStore,
+    /// For how many days the journal says that it keeps events.
+    kept_days: Option<i64>,
     recordings: Arc<DiskRecordings>,
     sessions: SessionRegistry,
     digests: Digests,
@@ -64,6 +68,7 @@ impl Data {
             key,
             spool,
             journal,
+            kept_days: None,
             recordings,
             sessions,
             digests,
@@ -76,7 +81,11 @@ impl Data {
     }
 
     async fn recorded_until(&self, chunks: u64, journaled: Journaled) -> SessionId {
-        let header = header(|id| self.sessions.number(id));
+        self.recorded_at(Utc::now(), chunks, journaled).await
+    }
+
+    async fn recorded_at(&self, opened: Timestamp, chunks: u64, journaled: Journaled) -> SessionId {
+        let header = header(opened, |id| self.sessions.number(id));
         let guard = self.sessions.register(&header, CancellationToken::new());
         let mut recorder = self.spool.open_session(&header).unwrap();
         let noise: Vec<u8> = (0..(chunks - 1) * (1 << 20) + 1000)
@@ -93,7 +102,7 @@ impl Data {
     async fn journal(&self, header: &SessionHeader, anchor: Anchor, journaled: Journaled) {
         let mut chain = Chain::new(header.id, "g1", Some(&header.person), Some("orders".to_owned()));
         let Anchor { chunks, last } = anchor;
-        let (now, header) = (Utc::now(), header.clone());
+        let (now, header) = (header.opened, header.clone());
         let mut events = vec![
             chain.next(now, Happening::SessionOpened { header }),
             chain.next(now, Happening::RecordingAnchor { chunks, last }),
@@ -108,7 +117,10 @@ impl Data {
     fn source(&self, own: Option<Keyring>) -> Source {
         let stores = Stores {
             approvals: Arc::new(self.journal.clone()),
-            journal: Arc::new(self.journal.clone()),
+            journal: match self.kept_days {
+                None => Arc::new(self.journal.clone()),
+                Some(days) => Arc::new(Keeping(self.journal.clone(), days)),
+            },
             recordings: self.recordings.clone(),
             operations: operations(self.dir.path()),
         };
@@ -152,6 +164,44 @@ impl Data {
     }
 }
 
+/// A journal that says that it keeps events for so many days.
+struct Keeping(EmbeddedStore, i64);
+
+#[async_trait]
+impl Journal for Keeping {
+    async fn append(&self, events: &[Event]) -> Result<(), JournalError> {
+        self.0.append(events).await
+    }
+
+    fn retention(&self) -> Option<Retention> {
+        Some(Retention::new(TimeDelta::days(self.1)))
+    }
+
+    async fn session(&self, id: SessionId) -> Result<Vec<Event>, JournalError> {
+        self.0.session(id).await
+    }
+
+    async fn after(&self, session: SessionId, seq: u64, limit: usize) -> Result<Vec<Event>, JournalError> {
+        self.0.after(session, seq, limit).await
+    }
+
+    async fn first(&self, session: SessionId) -> Result<Option<Event>, JournalError> {
+        self.0.first(session).await
+    }
+
+    async fn last(&self, session: SessionId) -> Result<Option<Event>, JournalError> {
+        self.0.last(session).await
+    }
+
+    async fn search(&self, query: &JournalQuery) -> Result<Page, JournalError> {
+        self.0.search(query).await
+    }
+
+    async fn probe(&self) -> Result<(), JournalError> {
+        Journal::probe(&self.0).await
+    }
+}
+
 /// How far the journal of a session goes.
 #[derive(Clone, Copy)]
 enum Journaled {
@@ -163,12 +213,14 @@ fn read(path: &Path, key: &SigningKey) -> RunDigest {
     RunDigest::read(&std::fs::read(path).unwrap(), key.public()).unwrap()
 }
 
-fn header(number: impl FnOnce(SessionId) -> SessionNumber) -> SessionHeader {
-    let id = SessionId(uuid::Uuid::now_v7());
+fn header(opened: Timestamp, number: impl FnOnce(SessionId) -> SessionNumber) -> SessionHeader {
+    let (seconds, nanos) = (opened.timestamp().unsigned_abs(), opened.timestamp_subsec_nanos());
+    let made = uuid::Timestamp::from_unix(uuid::NoContext, seconds, nanos);
+    let id = SessionId(uuid::Uuid::new_v7(made));
     SessionHeader {
         gateway: "g1".to_owned(),
         number: number(id),
-        opened: Utc::now(),
+        opened,
         ..example::header(id, example::alice())
     }
 }

@@ -6,7 +6,8 @@ use super::{Store, again};
 use crate::domain::audit::Event;
 use crate::domain::id::SessionId;
 use crate::journal::{
-    AuditedOperation, EVENTS_MAX, Journal, JournalError, JournalExt, JournalQuery, OperationQuery, OperationState, Page,
+    AuditedOperation, EVENTS_MAX, Journal, JournalError, JournalExt, JournalQuery, OperationQuery, OperationState,
+    Page, Retention,
 };
 use async_trait::async_trait;
 use std::collections::BTreeSet;
@@ -129,12 +130,24 @@ impl Journal for Patient {
         again(|| self.0.append(events)).await
     }
 
+    fn retention(&self) -> Option<Retention> {
+        self.0.retention()
+    }
+
     async fn session(&self, id: SessionId) -> Result<Vec<Event>, JournalError> {
         again(|| self.0.session(id)).await
     }
 
     async fn after(&self, session: SessionId, seq: u64, limit: usize) -> Result<Vec<Event>, JournalError> {
         again(|| self.0.after(session, seq, limit)).await
+    }
+
+    async fn first(&self, session: SessionId) -> Result<Option<Event>, JournalError> {
+        again(|| self.0.first(session)).await
+    }
+
+    async fn last(&self, session: SessionId) -> Result<Option<Event>, JournalError> {
+        again(|| self.0.last(session)).await
     }
 
     async fn probe(&self) -> Result<(), JournalError> {

@@ -4,7 +4,7 @@
 use crate::domain::audit::Event;
 use crate::domain::id::SessionId;
 use crate::domain::identity::PersonKey;
-use crate::journal::{Journal, JournalError, JournalQuery, Moment, Page, people_words};
+use crate::journal::{Journal, JournalError, JournalQuery, Moment, Page, Retention, people_words};
 use async_trait::async_trait;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
@@ -40,6 +40,10 @@ impl Journal for MemoryJournal {
         })
     }
 
+    fn retention(&self) -> Option<Retention> {
+        None
+    }
+
     async fn session(&self, id: SessionId) -> Result<Vec<Event>, JournalError> {
         let of_it = |kept: &mut Kept| {
             kept.events
@@ -58,6 +62,14 @@ impl Journal for MemoryJournal {
         events.retain(|event| event.seq > seq);
         events.truncate(crate::approvals::limit(limit));
         Ok(events)
+    }
+
+    async fn first(&self, session: SessionId) -> Result<Option<Event>, JournalError> {
+        Ok(self.session(session).await?.into_iter().next())
+    }
+
+    async fn last(&self, session: SessionId) -> Result<Option<Event>, JournalError> {
+        Ok(self.session(session).await?.pop())
     }
 
     async fn probe(&self) -> Result<(), JournalError> {

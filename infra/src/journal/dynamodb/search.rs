@@ -1,16 +1,16 @@
 //! Searching: an index finds candidates, newest first; the events themselves decide.
 
-use super::{DAYS, day_key, event, keys, partition, person_key, sort_key, target_key, who};
+use super::{DAYS, day_key, event, keys, newest_below, person_key, read_below, target_key, who};
 use crate::domain::audit::Event;
 use crate::domain::id::SessionId;
 use crate::domain::identity::PersonKey;
 use crate::dynamodb::{
-    BY_APPROVAL, BY_PERSON, BY_TARGET, BY_TIME, DynamoStore, Index, Item, Keys, SHARDS, Span, text_of,
+    BY_APPROVAL, BY_PERSON, BY_TARGET, BY_TIME, DynamoStore, Index, Item, Keys, SHARDS, Span, Trouble, text_of,
 };
 use crate::journal::{
     CheckedQuery, JournalError, JournalQuery, Moment, PAGE_BYTES_MAX, PEOPLE_MAX, Page, too_many_people,
 };
-use chrono::DateTime;
+use chrono::{DateTime, NaiveDate, NaiveTime};
 use std::collections::BTreeSet;
 
 /// Candidates that one call looks at; a page may then hold fewer events than were asked for, or none.
@@ -18,6 +18,9 @@ const CANDIDATES_MAX: usize = 2000;
 
 /// Candidates that are read together.
 const STEP: usize = 100;
+
+/// Days that one call goes back over: each costs a request for each shard, also where it has nothing.
+const DAYS_MAX: usize = 100;
 
 /// Sorts behind every moment.
 const END: &str = Span::END;
@@ -34,13 +37,20 @@ pub(super) async fn search(store: &DynamoStore, query: &JournalQuery) -> Result<
     let mut candidates = Candidates::of(store, &query, people.as_ref()).await?;
     let (mut page, mut bytes, mut seen) = (Page::default(), 0, 0);
     while seen < CANDIDATES_MAX {
-        let found = candidates.next(store).await?;
-        if found.is_empty() {
-            page.next = None;
-            return Ok(page);
-        }
+        let found = match candidates.next(store).await? {
+            Step::End => {
+                page.next = None;
+                return Ok(page);
+            }
+            Step::Pause(place) => {
+                page.next = Some(place.to_string());
+                return Ok(page);
+            }
+            Step::Moments(moments) => read(store, moments).await?,
+            Step::Events(events) => events,
+        };
         seen += found.len();
-        for (moment, event) in read(store, found).await? {
+        for (moment, event) in found {
             if let Some(event) = event.filter(|event| query.matches(event, people.as_ref())) {
                 if page.events.len() == query.limit || bytes > PAGE_BYTES_MAX {
                     return Ok(page);
@@ -71,7 +81,7 @@ async fn people(store: &DynamoStore, word: &str) -> Result<BTreeSet<PersonKey>, 
 }
 
 /// Reads candidates, in the order given. What the time to live has taken meanwhile is none.
-async fn read(store: &DynamoStore, moments: Vec<Moment>) -> Result<Vec<(Moment, Option<Event>)>, JournalError> {
+async fn read(store: &DynamoStore, moments: Vec<Moment>) -> Result<Vec<Candidate>, JournalError> {
     let wanted: Vec<Keys> = moments
         .iter()
         .map(|moment| keys(moment.session(), moment.seq()))
@@ -87,6 +97,20 @@ async fn read(store: &DynamoStore, moments: Vec<Moment>) -> Result<Vec<(Moment, 
         .collect()
 }
 
+/// A place, and the event there unless it is gone.
+type Candidate = (Moment, Option<Event>);
+
+/// What comes next.
+enum Step {
+    /// Places to be looked at; at least one.
+    Moments(Vec<Moment>),
+    /// Events that were read already; at least one.
+    Events(Vec<Candidate>),
+    /// Nothing for long: before this place another call may go on.
+    Pause(Moment),
+    End,
+}
+
 /// Where candidates come from, newest first.
 struct Candidates {
     from: String,
@@ -96,18 +120,24 @@ struct Candidates {
 }
 
 enum Source {
-    /// The table itself: a session's events are in order there.
+    /// The table itself: a session's events are in order there, by number as by time.
     Session {
         id: SessionId,
-        before: Option<u64>,
+        from: Option<Moment>,
+        /// Below which number the next ones are.
+        below: Option<u64>,
     },
     /// Partitions of an index that together hold all candidates.
     Index {
         index: &'static Index,
         keys: Vec<String>,
     },
-    /// The days that are left, newest last.
-    Days(Vec<String>),
+    Days {
+        /// Newest last.
+        left: Vec<String>,
+        /// How many have been left behind.
+        walked: usize,
+    },
     Nothing,
 }
 
@@ -119,17 +149,19 @@ impl Candidates {
     ) -> Result<Self, JournalError> {
         let text = |moment: Option<Moment>, or: &str| moment.map_or_else(|| or.to_owned(), |moment| moment.to_string());
         let (from, before) = (text(query.from, " "), text(query.before, END));
-        let source = match (query.session, &query.approval, people, &query.target) {
-            (Some(id), _, _, _) => Source::Session {
-                id,
-                before: query
-                    .before
-                    .filter(|before| before.session() == id)
-                    .map(|before| before.seq()),
-            },
-            (None, Some(approval), _, _) => Source::Index {
+        let source = match (&query.approval, query.session, people, &query.target) {
+            // An approval has a few events, a session may have very many.
+            (Some(approval), _, _, _) => Source::Index {
                 index: &BY_APPROVAL,
                 keys: vec![approval.to_string()],
+            },
+            (None, Some(id), _, _) => Source::Session {
+                id,
+                from: query.from,
+                below: match query.before {
+                    Some(before) => Some(number_at(store, id, before).await?),
+                    None => None,
+                },
             },
             (None, None, Some(people), _) => Source::Index {
                 index: &BY_PERSON,
@@ -142,48 +174,97 @@ impl Candidates {
                 index: &BY_TARGET,
                 keys: (0..SHARDS).map(|shard| target_key(target, shard)).collect(),
             },
-            (None, None, None, None) => Source::Days(days(store, &from, &before).await?),
+            (None, None, None, None) => Source::Days {
+                left: days(store, &from, &before).await?,
+                walked: 0,
+            },
         };
         Ok(Self { from, before, source })
     }
 
-    /// The next ones, newest first; none at the end.
-    async fn next(&mut self, store: &DynamoStore) -> Result<Vec<Moment>, JournalError> {
+    /// The next ones, newest first.
+    async fn next(&mut self, store: &DynamoStore) -> Result<Step, JournalError> {
         loop {
-            let found = match &mut self.source {
-                Source::Nothing => return Ok(Vec::new()),
-                Source::Session { id, before } => {
-                    let (found, left) = of_session(store, *id, *before).await?;
-                    match left {
-                        Some(left) => *before = Some(left),
-                        None => self.source = Source::Nothing,
-                    }
-                    return Ok(found);
-                }
-                Source::Index { index, keys } => {
-                    let found = newest(store, index, keys, &self.from, &self.before).await?;
-                    if found.is_empty() {
+            let (found, is_last) = match &mut self.source {
+                Source::Nothing => return Ok(Step::End),
+                Source::Session { id, from, below } => {
+                    let (events, is_whole) = read_below(store, *id, *below, STEP).await?;
+                    let events = events.into_iter().map(|event| Ok((place(&event)?, Some(event))));
+                    let events = events.collect::<Result<Vec<Candidate>, JournalError>>()?;
+                    let Some((last, _)) = events.last() else {
+                        return Ok(Step::End);
+                    };
+                    *below = Some(last.seq());
+                    if is_whole || from.is_some_and(|from| *last < from) {
                         self.source = Source::Nothing;
                     }
-                    found
+                    return Ok(Step::Events(events));
                 }
-                Source::Days(days) => {
-                    let Some(day) = days.last() else { return Ok(Vec::new()) };
-                    let keys: Vec<String> = (0..SHARDS).map(|shard| day_key(day, shard)).collect();
-                    let found = newest(store, &BY_TIME, &keys, &self.from, &self.before).await?;
-                    if found.is_empty() {
-                        days.pop();
-                        continue;
+                Source::Index { index, keys } => newest(store, index, keys, &self.from, &self.before).await?,
+                Source::Days { left, walked } => {
+                    let Some(day) = left.last() else { return Ok(Step::End) };
+                    if *walked >= DAYS_MAX
+                        && let Some(end) = end_of(day)
+                    {
+                        return Ok(Step::Pause(end));
                     }
-                    found
+                    let keys: Vec<String> = (0..SHARDS).map(|shard| day_key(day, shard)).collect();
+                    let (found, is_last) = newest(store, &BY_TIME, &keys, &self.from, &self.before).await?;
+                    if is_last {
+                        left.pop();
+                        *walked += 1;
+                    }
+                    // The day before goes on.
+                    (found, false)
                 }
             };
+            if is_last {
+                self.source = Source::Nothing;
+            }
             if let Some(last) = found.last() {
                 self.before = last.to_string();
+                return Ok(Step::Moments(found));
             }
-            return Ok(found);
         }
     }
+}
+
+/// The place before all events of later days.
+fn end_of(day: &str) -> Option<Moment> {
+    let next = NaiveDate::parse_from_str(day, "%Y-%m-%d").ok()?.succ_opt()?;
+    Some(Moment::start_of(next.and_time(NaiveTime::MIN).and_utc()))
+}
+
+fn place(event: &Event) -> Result<Moment, JournalError> {
+    Moment::of(event).map_err(|error| Trouble::new(error.to_string()).into())
+}
+
+/// The number of the first event of a session that is not before a place.
+async fn number_at(store: &DynamoStore, id: SessionId, before: Moment) -> Result<u64, JournalError> {
+    if before.session() == id {
+        return Ok(before.seq());
+    }
+    let Some(newest) = place_below(store, id, None).await? else {
+        return Ok(0);
+    };
+    if newest < before {
+        return Ok(newest.seq().saturating_add(1));
+    }
+    let (mut low, mut high) = (0, newest.seq());
+    while low < high {
+        let middle = low + (high - low) / 2;
+        match place_below(store, id, Some(middle.saturating_add(1))).await? {
+            Some(place) if place >= before => high = place.seq(),
+            Some(_) | None => low = middle.saturating_add(1),
+        }
+    }
+    Ok(high)
+}
+
+/// The place of a session's newest event below a number.
+async fn place_below(store: &DynamoStore, id: SessionId, below: Option<u64>) -> Result<Option<Moment>, JournalError> {
+    let newest = newest_below(store, id, below).await?;
+    newest.as_ref().map(place).transpose()
 }
 
 /// The days that have events between two moments, newest last.
@@ -202,14 +283,14 @@ async fn days(store: &DynamoStore, from: &str, before: &str) -> Result<Vec<Strin
     Ok(found.iter().map(|item| text_of(item, "sk").to_owned()).collect())
 }
 
-/// The newest in all these partitions of an index: from one moment on, and before another.
+/// The newest in all these partitions of an index: from one moment on, and before another. Says whether they are all.
 async fn newest(
     store: &DynamoStore,
     index: &'static Index,
     keys: &[String],
     from: &str,
     before: &str,
-) -> Result<Vec<Moment>, JournalError> {
+) -> Result<(Vec<Moment>, bool), JournalError> {
     let span = Span {
         from: from.to_owned(),
         to: before.to_owned(),
@@ -223,32 +304,9 @@ async fn newest(
         .filter_map(|item| text_of(item, "moment").parse::<Moment>().ok());
     let mut moments: Vec<Moment> = moments.filter(|moment| moment.to_string().as_str() < before).collect();
     moments.sort_by(|a, b| b.cmp(a));
+    // An index may show an event twice while it moves.
+    moments.dedup();
+    let is_last = moments.len() < STEP;
     moments.truncate(STEP);
-    Ok(moments)
-}
-
-/// Events of a session before a number, newest first, and the number below which there may be more.
-async fn of_session(
-    store: &DynamoStore,
-    id: SessionId,
-    before: Option<u64>,
-) -> Result<(Vec<Moment>, Option<u64>), JournalError> {
-    let to = match before {
-        Some(0) => return Ok((Vec::new(), None)),
-        Some(before) => sort_key(before.saturating_sub(1)),
-        None => END.to_owned(),
-    };
-    let span = Span {
-        from: " ".to_owned(),
-        to,
-        newest_first: true,
-        limit: STEP,
-    };
-    let items = store.partition("a session's events", &partition(id), &span).await?;
-    let moments: Vec<Moment> = items
-        .iter()
-        .filter_map(|item| text_of(item, "moment").parse().ok())
-        .collect();
-    let left = moments.last().map(|last| last.seq()).filter(|_| items.len() == STEP);
-    Ok((moments, left))
+    Ok((moments, is_last))
 }

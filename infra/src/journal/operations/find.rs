@@ -5,7 +5,6 @@ use super::{AuditedOperation, CANDIDATES_MAX, Ending, OperationPage, OperationQu
 use crate::domain::audit::{Event, Happening};
 use crate::domain::id::{ApprovalId, Digest, SessionId};
 use crate::journal::{Journal, JournalError, JournalQuery, Moment};
-use chrono::TimeDelta;
 
 /// An operation is asked so few events before it is held.
 const ASKED_WITHIN: u64 = 64;
@@ -92,21 +91,27 @@ async fn asked_before<J: Journal + ?Sized>(
     Ok(asked)
 }
 
-/// Whether the question finds this event among those of its microsecond.
+/// Whether the question finds this event.
 async fn answers<J: Journal + ?Sized>(
     journal: &J,
     query: &OperationQuery,
     event: &Event,
 ) -> Result<bool, JournalError> {
-    let micro = TimeDelta::microseconds(1);
     let mut asked = query.asked();
-    if query.since.is_some_and(|since| since > event.at) || query.until.is_some_and(|until| until <= event.at) {
+    let wanted = asked.check()?;
+    let place = |seq| Moment::at(event.at, event.session, seq);
+    let (Ok(here), Ok(behind)) = (place(event.seq), place(event.seq.saturating_add(1))) else {
+        return Ok(false);
+    };
+    if wanted.from.is_some_and(|from| from > here) || wanted.before.is_some_and(|before| before <= here) {
         return Ok(false);
     }
+    // Then it is the first that is looked at.
     asked.since = Some(event.at);
-    asked.until = event.at.checked_add_signed(micro);
+    asked.until = None;
+    asked.after = Some(behind.to_string());
     asked.session = Some(event.session);
-    asked.limit = CANDIDATES_MAX;
+    asked.limit = 1;
     let found = journal.search(&asked).await?;
     Ok(found.events.contains(event))
 }

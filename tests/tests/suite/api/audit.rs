@@ -3,7 +3,9 @@
 use super::room::Room;
 use axum::http::StatusCode;
 use bytes::Bytes;
-use countersign_infra::domain::audit::Happening;
+use chrono::Utc;
+use countersign_infra::domain::audit::{Chain, Happening};
+use countersign_infra::journal::{EVENTS_MAX, Journal};
 use serde_json::json;
 
 #[tokio::test]
@@ -193,4 +195,34 @@ async fn a_session_is_ended_by_its_person_or_by_those_whom_the_policy_lets() {
     let path = format!("/api/v1/sessions/{}/end", own.id);
     assert_eq!(room.post("alice", &path, json!({})).await.status, StatusCode::ACCEPTED);
     assert!(token.is_cancelled());
+}
+
+#[tokio::test]
+async fn a_long_session_is_read_in_pages() {
+    let room = Room::new().await;
+    let (session, _, _guard) = room.session("alice").await;
+    let last = room.store.last(session.id).await.unwrap().unwrap();
+    let mut chain = Chain::resume(&last);
+    let note = |number: u64| {
+        let what = number.to_string();
+        chain.next(Utc::now(), Happening::GatewaySent { what })
+    };
+    let events: Vec<_> = (2..1500).map(note).collect();
+    for part in events.chunks(EVENTS_MAX) {
+        room.store.append(part).await.unwrap();
+    }
+    let path = format!("/api/v1/sessions/{}/events", session.id);
+    for (from, count, next) in [
+        (0, 1000, json!(1000)),
+        (1, 1000, json!(1001)),
+        (500, 1000, json!(null)),
+        (1499, 1, json!(null)),
+        (1500, 0, json!(null)),
+    ] {
+        let page = room.get("alice", &format!("{path}?from={from}")).await.json();
+        let events = page["events"].as_array().unwrap();
+        assert_eq!((events.len(), &page["next"]), (count, &next), "from {from}");
+        let first = events.first().map(|event| event["seq"].as_u64());
+        assert!(first.is_none_or(|first| first == Some(from)), "from {from}");
+    }
 }

@@ -1,7 +1,6 @@
 //! All sessions of a time, by the digests.
 
 use super::*;
-use chrono::TimeDelta;
 
 /// Two digests: of two sessions, and of one; the second ends the run.
 async fn data() -> (Data, [SessionId; 3]) {
@@ -274,6 +273,7 @@ async fn a_run_that_was_killed_verifies_once_its_last_digest_is_made_of_the_jour
         key,
         spool,
         journal,
+        kept_days,
         recordings,
         sessions,
         digests,
@@ -290,6 +290,7 @@ async fn a_run_that_was_killed_verifies_once_its_last_digest_is_made_of_the_jour
         key,
         spool,
         journal,
+        kept_days,
         recordings,
         sessions,
         digests,
@@ -297,4 +298,66 @@ async fn a_run_that_was_killed_verifies_once_its_last_digest_is_made_of_the_jour
     let later = data.sweep_at(Utc::now() + TimeDelta::hours(3), false).await;
     assert!(later.verified, "{later}");
     assert_eq!(data.digest_files().len(), 1);
+}
+
+/// An old session with its digest, and one of forty days later with the next, which ends the run; and what a journal still
+/// has that keeps thirty days. Returns the later session and a time after all.
+async fn kept_for_thirty_days() -> (Data, SessionId, Timestamp) {
+    let data = Data::new().await;
+    data.recorded(1).await;
+    data.digests.sign(Utc::now(), false).await.unwrap();
+    let later = Utc::now() + TimeDelta::days(40);
+    let kept = data.recorded_at(later, 1, Journaled::Closed).await;
+    let signed = later + TimeDelta::minutes(30);
+    data.digests.sign(signed, true).await.unwrap();
+    let journal = EmbeddedStore::open(data.dir.path().join("kept.db")).unwrap();
+    journal
+        .append(&data.journal.session(kept).await.unwrap())
+        .await
+        .unwrap();
+    let told = JournalQuery {
+        events: vec!["digest_signed".to_owned()],
+        limit: 1,
+        ..JournalQuery::default()
+    };
+    for event in data.journal.search(&told).await.unwrap().events {
+        let mut chain = Chain::new(event.session, "g1", None, None);
+        journal.append(&[chain.next(signed, event.what)]).await.unwrap();
+    }
+    let kept_days = Some(30);
+    let data = Data {
+        journal,
+        kept_days,
+        ..data
+    };
+    (data, kept, later + TimeDelta::hours(5))
+}
+
+#[tokio::test]
+async fn what_the_journal_keeps_no_longer_is_not_missed() {
+    let (data, _, now) = kept_for_thirty_days().await;
+    for is_quick in [false, true] {
+        let swept = data.sweep_at(now, is_quick).await;
+        let text = swept.to_string();
+        assert!(swept.verified, "{text}");
+        for needed in ["1 of 1 runs", "sessions  1,", "the journal keeps 30 days"] {
+            assert!(text.contains(needed), "{needed:?} is missing in {text}");
+        }
+    }
+    let endless = Data {
+        kept_days: None,
+        ..data
+    };
+    assert!(!endless.sweep_at(now, false).await.verified);
+}
+
+#[tokio::test]
+async fn what_the_journal_still_keeps_is_missed_as_ever() {
+    let (data, kept, now) = kept_for_thirty_days().await;
+    std::fs::remove_dir_all(data.recording(kept)).unwrap();
+    let swept = data.sweep_at(now, false).await;
+    assert!(swept.to_string().contains(&format!("session {kept}")), "{swept}");
+    let (data, _, now) = kept_for_thirty_days().await;
+    std::fs::remove_file(data.digest_files().remove(1)).unwrap();
+    assert!(data.sweep_at(now, false).await.to_string().contains("it is missing"));
 }

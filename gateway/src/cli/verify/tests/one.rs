@@ -54,6 +54,7 @@ async fn a_changed_byte_of_the_journal_is_named() {
         key,
         spool,
         journal,
+        kept_days: _,
         sessions,
         digests,
     } = data;
