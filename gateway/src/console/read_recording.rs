@@ -11,9 +11,11 @@ use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::IntoResponse;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use countersign_infra::domain::id::SessionId;
 use countersign_infra::recordings::key::PublicKey;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// What a recording consists of so far.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -28,7 +30,7 @@ pub struct RecordingFacts {
     pub keys: Vec<String>,
 }
 
-/// Says what a session's recording consists of. Journaled.
+/// Says what a session's recording consists of. Journaled, together with what the same person then reads of it.
 #[utoipa::path(
     get, path = "/api/v1/sessions/{id}/recording",
     params(("id" = String, Path, description = "The session's id")),
@@ -47,7 +49,7 @@ pub async fn read_recording(
 ) -> Result<Json<RecordingFacts>, Problem> {
     caller.must_audit(&console)?;
     let id = session_id(&id)?;
-    note_reading(&console, &caller, format!("recording of session {id}")).await?;
+    note_run(&console, &caller, id).await?;
     let manifest = console.recordings.read_manifest(id).await?;
     let chunks = console.recordings.chunks(id).await?;
     if chunks == 0 && manifest.is_none() {
@@ -62,11 +64,23 @@ pub async fn read_recording(
     }))
 }
 
+/// Journals that somebody reads a recording, unless that was done a short while ago.
+async fn note_run(console: &Console, caller: &Caller, id: SessionId) -> Result<(), Problem> {
+    let reader = &caller.0.key;
+    if console.readings.goes_on(id, reader, Instant::now()) {
+        return Ok(());
+    }
+    note_reading(console, caller, format!("recording of session {id}")).await?;
+    console.readings.begun(id, reader, Instant::now());
+    Ok(())
+}
+
 pub(super) fn pems(console: &Console) -> Vec<String> {
     console.recording_keys.keys().iter().map(PublicKey::pem).collect()
 }
 
-/// Reads one chunk of a recording as it is stored. Journaled.
+/// Reads one chunk of a recording as it is stored. Journaled once for what one person reads of a recording within ten
+/// minutes.
 #[utoipa::path(
     get, path = "/api/v1/sessions/{id}/recording/{number}",
     params(
@@ -91,7 +105,7 @@ pub async fn read_chunk(
     let number: u64 = number
         .parse()
         .map_err(|_| Problem::bad_request("a chunk's number is 0 or more"))?;
-    note_reading(&console, &caller, format!("recording of session {id}, chunk {number}")).await?;
+    note_run(&console, &caller, id).await?;
     let bytes = console.recordings.read_chunk(id, number).await?;
     let headers = [
         (CONTENT_TYPE, "application/octet-stream"),

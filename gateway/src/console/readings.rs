@@ -1,19 +1,24 @@
-//! Who has read the whole of which operation. The journal knows it for good; the newest are remembered here.
+//! Who has read the whole of which operation, and who reads which recording. The journal knows it for good; the newest
+//! are remembered here.
 
 use super::Console;
 use super::caller::Caller;
 use super::problem::Problem;
 use chrono::TimeDelta;
 use countersign_infra::domain::approval::Approval;
-use countersign_infra::domain::id::ApprovalId;
+use countersign_infra::domain::id::{ApprovalId, SessionId};
 use countersign_infra::domain::identity::PersonKey;
 use countersign_infra::journal::JournalQuery;
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Readings that are remembered; older ones are looked up in the journal.
 const REMEMBERED_MAX: usize = 4096;
+/// What one person reads of one recording within this time is one reading in the journal: a long recording has thousands
+/// of parts.
+const READING_FOR: Duration = Duration::from_secs(600);
 /// Whole operations in memory at once.
 const AT_ONCE_MAX: usize = 4;
 /// Pages of the journal that are looked through for one reading.
@@ -50,6 +55,8 @@ fn about(approval: &ApprovalId) -> String {
 /// The newest readings, and places for those who read.
 pub struct Readings {
     whole: Mutex<VecDeque<(ApprovalId, PersonKey)>>,
+    /// Oldest first.
+    recordings: Mutex<VecDeque<(Instant, SessionId, PersonKey)>>,
     places: Semaphore,
 }
 
@@ -57,6 +64,7 @@ impl Default for Readings {
     fn default() -> Self {
         Self {
             whole: Mutex::default(),
+            recordings: Mutex::default(),
             places: Semaphore::new(AT_ONCE_MAX),
         }
     }
@@ -79,6 +87,25 @@ impl Readings {
             whole.pop_front();
         }
         whole.push_back((reading.approval.clone(), reader.clone()));
+    }
+
+    /// Whether this person's reading of a recording was journaled a short while ago.
+    pub fn goes_on(&self, session: SessionId, reader: &PersonKey, now: Instant) -> bool {
+        let mut recordings = self.recordings.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_over = |(begun, ..): &(Instant, SessionId, PersonKey)| now.duration_since(*begun) >= READING_FOR;
+        while recordings.front().is_some_and(is_over) {
+            recordings.pop_front();
+        }
+        recordings.iter().any(|(_, id, key)| *id == session && key == reader)
+    }
+
+    /// Remembers that a person began to read a recording, and that it is journaled.
+    pub fn begun(&self, session: SessionId, reader: &PersonKey, now: Instant) {
+        let mut recordings = self.recordings.lock().unwrap_or_else(PoisonError::into_inner);
+        if recordings.len() >= REMEMBERED_MAX {
+            recordings.pop_front();
+        }
+        recordings.push_back((now, session, reader.clone()));
     }
 
     fn remembers(&self, approval: &ApprovalId, reader: &PersonKey) -> bool {
@@ -169,6 +196,23 @@ mod tests {
         assert!(!readings.remembers(&id(0), &key("bob")));
         assert!(readings.remembers(&id(1), &key("bob")));
         assert!(readings.remembers(&id(REMEMBERED_MAX), &key("bob")));
+    }
+
+    #[test]
+    fn a_recording_is_read_for_a_while_by_one_person() {
+        let (readings, now) = (Readings::default(), Instant::now());
+        let [one, other] = [1, 2].map(|number| SessionId(uuid::Uuid::from_u128(number)));
+        assert!(!readings.goes_on(one, &key("bob"), now));
+        readings.begun(one, &key("bob"), now);
+        let later = now + READING_FOR - Duration::from_secs(1);
+        assert!(readings.goes_on(one, &key("bob"), later));
+        assert!(!readings.goes_on(one, &key("dora"), later));
+        assert!(!readings.goes_on(other, &key("bob"), later));
+        assert!(!readings.goes_on(one, &key("bob"), now + READING_FOR));
+        for _ in 0..=REMEMBERED_MAX {
+            readings.begun(other, &key("bob"), now);
+        }
+        assert!(readings.recordings.lock().unwrap().len() <= REMEMBERED_MAX);
     }
 
     #[test]

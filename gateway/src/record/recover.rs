@@ -9,6 +9,7 @@ use countersign_infra::recordings::format::{FrameBuffer, Kind, PLAIN_BYTES_MAX, 
 use countersign_infra::recordings::key::Keyring;
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -91,7 +92,7 @@ async fn left_by_earlier_runs(shared: &Arc<Shared>) -> Result<Vec<Arc<Session>>,
                 // One that cannot be taken up must not keep the others from it.
                 Err(error) => {
                     tracing::error!(session = %id, %error, "a recording in the spool cannot be recovered");
-                    if matches!(error, RecordError::Broken { .. }) {
+                    if is_final(&error) {
                         for_reading.give_up(id, spooled_bytes(&dir).unwrap_or_default());
                     }
                 }
@@ -103,6 +104,22 @@ async fn left_by_earlier_runs(shared: &Arc<Shared>) -> Result<Vec<Arc<Session>>,
     let mut sessions = lock(&shared.sessions);
     sessions.extend(found.iter().map(|session| (session.id, Arc::clone(session))));
     Ok(found)
+}
+
+/// Whether the next look would find the same.
+fn is_final(error: &RecordError) -> bool {
+    match error {
+        RecordError::Broken { .. } => true,
+        // What was read makes no sense.
+        RecordError::Spool { source, .. } => {
+            matches!(source.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof)
+        }
+        RecordError::SpoolFull { .. }
+        | RecordError::NoRoom { .. }
+        | RecordError::StoreDown { .. }
+        | RecordError::DiskFull { .. }
+        | RecordError::Locked { .. } => false,
+    }
 }
 
 /// None when nothing was recorded in it; then it is removed.
@@ -150,7 +167,7 @@ fn load(dir: &Path, id: SessionId, keys: &Keyring) -> Result<Option<Session>, Re
     if head.chain.session != id {
         return Err(broken(format!("the head names session {}", head.chain.session)));
     }
-    count_uncounted_chunk(dir, &mut head, &chunks, keys).map_err(broken)?;
+    count_uncounted_chunk(dir, &mut head, &chunks, keys)?;
     let sealed = head.chain.chunks;
     let confirmed = chunks.first().copied().unwrap_or(sealed).min(sealed);
     if !chunks
@@ -166,15 +183,19 @@ fn load(dir: &Path, id: SessionId, keys: &Keyring) -> Result<Option<Session>, Re
 }
 
 /// A chunk was put in place, and the process ended before the head counted it.
-fn count_uncounted_chunk(dir: &Path, head: &mut Head, chunks: &[u64], keys: &Keyring) -> Result<(), String> {
+fn count_uncounted_chunk(dir: &Path, head: &mut Head, chunks: &[u64], keys: &Keyring) -> Result<(), RecordError> {
     let number = head.chain.chunks;
     if !chunks.contains(&number) {
         return Ok(());
     }
     let path = dir.join(format!("{number}.chunk"));
-    let bytes = fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-    head.chain.follow(&bytes, keys).map_err(|error| error.to_string())?;
-    write_head(dir, &head.chain, head.started).map_err(|error| error.to_string())
+    let bytes = fs::read(&path).map_err(RecordError::io(&path))?;
+    let followed = head.chain.follow(&bytes, keys);
+    followed.map_err(|error| RecordError::Broken {
+        session: head.chain.session,
+        message: error.to_string(),
+    })?;
+    write_head(dir, &head.chain, head.started)
 }
 
 /// Removes files that are chunks already, and cuts off what was torn by the end of the gateway. Returns the next number.
@@ -211,7 +232,7 @@ fn keep_whole_frames(dir: &Path, head: &Head, numbers: &[u64]) -> Result<u64, Re
         let torn = bytes.len() - whole;
         if number == last && torn > 0 {
             tracing::warn!(path = %path.display(), bytes = torn, "a torn frame is cut off");
-            write_atomically(&path, bytes.get(..whole).unwrap_or_default())?;
+            cut(&path, whole)?;
         } else if torn > 0 || whole == 0 {
             tracing::error!(path = %path.display(), bytes = torn, "recorded bytes are lost in the middle of a recording");
             write_atomically(&path, &with_remark(&bytes, micros))?;
@@ -222,6 +243,13 @@ fn keep_whole_frames(dir: &Path, head: &Head, numbers: &[u64]) -> Result<u64, Re
 
 fn frames_path(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("{number}.frames"))
+}
+
+/// In place: the disk may be full.
+fn cut(path: &Path, length: usize) -> Result<(), RecordError> {
+    let file = fs::OpenOptions::new().write(true).open(path);
+    file.and_then(|file| file.set_len(length as u64))
+        .map_err(RecordError::io(path))
 }
 
 /// Nothing whole is in it.

@@ -142,6 +142,18 @@ async fn what_is_approved_after_the_recording_store_failed_is_not_run() {
         .run("bob", &["audit", "--approval", &held.number, "--json"])
         .unwrap();
     assert!(!journal.contains("\"executing\""), "{journal}");
+
+    // Each session has an end in the journal, also the one that was refused because it could not be recorded.
+    let count = |event: &str| {
+        let (code, printed) = world.run("bob", &["audit", "--event", event, "--json"]).ok()?;
+        (code == 0).then(|| printed.matches("\"session\"").count())
+    };
+    let all_ended = async || (count("session_opened")? == count("session_closed")?).then_some(());
+    eventually("all sessions to have ended", SOON, all_ended).await.unwrap();
+    let (_, ends) = world
+        .run("bob", &["audit", "--event", "session_closed", "--json"])
+        .unwrap();
+    assert!(ends.contains("not recorded: "), "{ends}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

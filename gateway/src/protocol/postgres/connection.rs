@@ -7,7 +7,7 @@ use super::wire::{FrameReader, write_message};
 use crate::app::App;
 use crate::journal::SessionJournal;
 use crate::policy::TargetFacts;
-use crate::record::Recorder;
+use crate::record::{Anchor, Recorder};
 use crate::refusal::{Cause, Chain as Sources, Refusal};
 use crate::vault::{Access, UpstreamTls};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -404,11 +404,20 @@ async fn begin<'a>(
     let journal = SessionJournal::new(app.journal.clone(), chain);
     let opened = Happening::SessionOpened { header: header.clone() };
     journal.append(vec![opened]).await.map_err(|error| error.refusal())?;
-    let recorder = app
-        .spool
-        .open_session(header)
-        .map_err(|error| Refusal::unready("the recording", &error))?;
-    Ok((key, journal, recorder))
+    match app.spool.open_session(header) {
+        Ok(recorder) => Ok((key, journal, recorder)),
+        Err(error) => {
+            let closed = Happening::SessionClosed {
+                why: format!("not recorded: {error}"),
+                chunks: Anchor::START.chunks,
+                last: Anchor::START.last,
+            };
+            if let Err(error) = journal.append(vec![closed]).await {
+                tracing::error!(session = %header.id, %error, "the end of the session could not be journaled");
+            }
+            Err(Refusal::unready("the recording", &error))
+        }
+    }
 }
 
 /// AuthenticationOk, what the server reported of itself, a cancel key of our own, ReadyForQuery.

@@ -236,7 +236,7 @@ async fn one_gateway_that_starts_again_and_again_fills_a_spool_once() {
     let house = house();
     leave(&house, 6).await;
     let bytes_max = 14_000_000;
-    let spool = house.open_small_beside(bytes_max, Duration::from_secs(1));
+    let spool = house.open_small_beside(bytes_max, Duration::from_secs(4));
     let mut recorder = spool.open_session(&header()).unwrap();
     let adopted = spool.adopt().await;
     assert_eq!(adopted.len(), 4, "two are left beside it");

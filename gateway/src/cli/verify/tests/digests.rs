@@ -125,6 +125,19 @@ async fn a_session_that_was_erased_whole_is_named_when_a_digest_says_that_it_liv
 }
 
 #[tokio::test]
+async fn a_session_that_was_refused_because_it_could_not_be_recorded_verifies() {
+    let data = Data::new().await;
+    let header = header(|id| data.sessions.number(id));
+    data.journal(&header, Anchor::START, Journaled::Closed).await;
+    data.sessions.give_up(header.number);
+    data.digests.sign(Utc::now(), true).await.unwrap();
+    for is_quick in [false, true] {
+        let swept = data.sweep_at(Utc::now() + TimeDelta::hours(3), is_quick).await;
+        assert!(swept.verified, "{swept}");
+    }
+}
+
+#[tokio::test]
 async fn a_deleted_digest_is_named_by_the_journal_and_by_the_one_after_it() {
     for number in [0, 1] {
         let (data, _) = data().await;
