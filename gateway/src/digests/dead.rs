@@ -1,11 +1,14 @@
 //! What the last digest of a run says that did not live to sign it: as the journal knows it.
 
+use super::{Means, NotDigested};
+use crate::journal::SessionJournal;
 use countersign_infra::domain::audit::Happening;
 use countersign_infra::domain::id::{Digest, SessionId};
 use countersign_infra::journal::{Journal, JournalError, JournalQuery};
 use countersign_infra::recordings::chain::Anchor;
 use countersign_infra::recordings::digest::{RunChain, SessionLine};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Events of one page of the journal.
 const PAGE: usize = 1000;
@@ -13,7 +16,8 @@ const PAGE: usize = 1000;
 const CLOCK_MAX: chrono::TimeDelta = chrono::TimeDelta::hours(1);
 
 /// The sessions that were open when the run's last digest was made, and those that were opened since.
-pub async fn lines(journal: &dyn Journal, chain: &RunChain) -> Result<Vec<SessionLine>, JournalError> {
+pub async fn lines(means: &Means, chain: &RunChain) -> Result<Vec<SessionLine>, NotDigested> {
+    let journal = means.journal.as_ref();
     let mut sessions: BTreeMap<u64, SessionId> = opened(journal, chain).await?;
     let end = sessions.keys().next_back().map_or(chain.next, |last| last + 1);
     let mut lines = Vec::new();
@@ -29,8 +33,7 @@ pub async fn lines(journal: &dyn Journal, chain: &RunChain) -> Result<Vec<Sessio
             .find(|line| line.number == *number)
             .map(SessionLine::anchor);
         let anchor = before.filter(|before| before.chunks > anchor.chunks).unwrap_or(anchor);
-        // It got its number, and then the gateway ended before it was on record: it never began.
-        let closed = closed || (anchor.chunks == 0 && journal.first(*session).await?.is_none());
+        let closed = closed || (anchor.chunks == 0 && never_recorded(means, *session).await?);
         lines.push(SessionLine {
             number: *number,
             session: *session,
@@ -43,6 +46,28 @@ pub async fn lines(journal: &dyn Journal, chain: &RunChain) -> Result<Vec<Sessio
     lines.extend(unused.map(nothing));
     lines.sort_unstable_by_key(|line| line.number);
     Ok(lines)
+}
+
+/// The gateway ended when the session had its number and no recording yet, so nothing of it ever ran. Where its beginning
+/// is on record its end is put there too: nobody else will, what was in the spool is settled.
+async fn never_recorded(means: &Means, session: SessionId) -> Result<bool, NotDigested> {
+    if means.journal.first(session).await?.is_none() {
+        return Ok(true);
+    }
+    let stored = means.recordings.chunks(session).await?;
+    if stored > 0 || means.recordings.read_manifest(session).await?.is_some() {
+        return Ok(false);
+    }
+    let Some(journal) = SessionJournal::resume(Arc::clone(&means.journal), session).await? else {
+        return Ok(true);
+    };
+    let Anchor { chunks, last } = Anchor::START;
+    let why = "the gateway ended before anything was recorded".to_owned();
+    journal
+        .append(vec![Happening::SessionClosed { why, chunks, last }])
+        .await?;
+    tracing::warn!(%session, "a session that was never recorded was closed");
+    Ok(true)
 }
 
 /// A number that was given, and then the gateway ended before the session was on record: nothing of it ever ran.

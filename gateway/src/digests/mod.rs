@@ -187,7 +187,7 @@ impl Means {
         let mut run = Run { files, chain };
         self.resend(&mut run).await?;
         if !run.chain.ended {
-            let lines = dead::lines(&*self.journal, &run.chain).await?;
+            let lines = dead::lines(self, &run.chain).await?;
             if !lines.is_empty() || run.chain.digests > 0 {
                 self.sign_all(&mut run, Utc::now(), &lines, (true, true)).await?;
                 tracing::warn!(gateway = run.chain.gateway, run = %run.chain.run, sessions = lines.len(),

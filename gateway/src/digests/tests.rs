@@ -239,9 +239,12 @@ async fn the_last_digest_of_a_run_that_was_killed_is_made_of_the_journal() {
     let found = house.digests().await;
     assert_eq!(found.len(), 2);
     assert!(found[1].interrupted && found[1].ends && !found[0].ends);
-    let expected = [(0, 4, true), (1, 2, false), (2, 0, true), (3, 0, false)];
+    let expected = [(0, 4, true), (1, 2, false), (2, 0, true), (3, 0, true)];
     assert_eq!(said(&found[1]), expected);
     assert_eq!(found[1].sessions[3].session, last.id);
+    let events = house.journal.session(last.id).await.unwrap();
+    let closed = |event: &Event| matches!(event.what, Happening::SessionClosed { chunks: 0, .. });
+    assert_eq!(events.iter().filter(|event| closed(event)).count(), 1, "{events:?}");
     assert_eq!(house.run_files(), 2, "only those of the run that lives");
 }
 

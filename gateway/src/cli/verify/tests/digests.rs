@@ -102,7 +102,7 @@ async fn a_session_of_which_recording_and_journal_were_deleted_is_named_by_the_d
 #[tokio::test]
 async fn a_session_that_was_erased_whole_is_named_when_a_digest_says_that_it_lived() {
     let data = Data::new().await;
-    let header = header(|id| data.sessions.number(id));
+    let header = header(Utc::now(), |id| data.sessions.number(id));
     let live = data.sessions.register(&header, CancellationToken::new());
     data.digests.sign(Utc::now(), false).await.unwrap();
     // Its journal may come a moment after its number.
@@ -127,7 +127,7 @@ async fn a_session_that_was_erased_whole_is_named_when_a_digest_says_that_it_liv
 #[tokio::test]
 async fn a_session_that_was_refused_because_it_could_not_be_recorded_verifies() {
     let data = Data::new().await;
-    let header = header(|id| data.sessions.number(id));
+    let header = header(Utc::now(), |id| data.sessions.number(id));
     data.journal(&header, Anchor::START, Journaled::Closed).await;
     data.sessions.give_up(header.number);
     data.digests.sign(Utc::now(), true).await.unwrap();
