@@ -9,6 +9,8 @@ use std::process::Command;
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(20);
+/// The last digest of a killed run comes when the run was found dead a minute ago.
+const BURIED: Duration = Duration::from_secs(150);
 
 /// A world in which one session asked, failed, and was bound a value; it is over when `is_over`.
 async fn told(is_over: bool) -> (World, String, Option<tokio_postgres::Client>) {
@@ -195,7 +197,7 @@ async fn a_stopped_and_a_killed_gateway_leave_digests_by_which_what_is_missing_s
     drop(alice);
     world.gateway.restart().await.unwrap();
     let settled = async || (digests(&world.gateway).len() == 2).then_some(());
-    eventually("the last digest of the killed run", SOON, settled)
+    eventually("the last digest of the killed run", BURIED, settled)
         .await
         .unwrap();
 
