@@ -5,6 +5,7 @@ use crate::journal::SessionJournal;
 use countersign_infra::domain::audit::Happening;
 use countersign_infra::domain::id::{Digest, SessionId};
 use countersign_infra::journal::{Journal, JournalError, JournalQuery};
+use countersign_infra::recordings::RecordingError;
 use countersign_infra::recordings::chain::Anchor;
 use countersign_infra::recordings::digest::{RunChain, SessionLine};
 use std::collections::BTreeMap;
@@ -54,9 +55,10 @@ async fn never_recorded(means: &Means, session: SessionId) -> Result<bool, NotDi
     if means.journal.first(session).await?.is_none() {
         return Ok(true);
     }
-    let stored = means.recordings.chunks(session).await?;
-    if stored > 0 || means.recordings.read_manifest(session).await?.is_some() {
-        return Ok(false);
+    match means.recordings.chunks(session).await {
+        Ok(0) | Err(RecordingError::NotFound(_)) => {}
+        Ok(_) => return Ok(false),
+        Err(error) => return Err(error.into()),
     }
     let Some(journal) = SessionJournal::resume(Arc::clone(&means.journal), session).await? else {
         return Ok(true);
