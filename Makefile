@@ -23,7 +23,7 @@ demo: packages-demo $(if $(filter aws,$(STORE)),cloud-install)
 	$(CARGO) build --workspace
 	$(TARGET)/debug/demo $(DEMO_ARGS)
 
-test: packages-test identity-provider drivers cloud-install
+test: packages-test identity-provider drivers cloud-install terraform-test
 	$(CARGO) build --workspace
 	$(CARGO) test --workspace
 

@@ -10,7 +10,7 @@ use countersign_infra::recordings::format::Envelope;
 use countersign_infra::recordings::proof::read_header;
 use countersign_infra::recordings::{RecordingError, RecordingStore, SESSIONS_MAX};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::task::JoinSet;
 
 /// Recordings of one page.
@@ -89,6 +89,28 @@ pub enum NotListed {
 pub struct Catalog {
     pub recordings: Arc<dyn RecordingStore>,
     pub journal: Arc<dyn Journal>,
+    pub listed: Listed,
+}
+
+/// The sessions of the day that was listed last: who turns its pages does not list the day anew for each.
+#[derive(Clone, Debug, Default)]
+pub struct Listed(Arc<Mutex<Option<Day>>>);
+
+type Day = (NaiveDate, Arc<[SessionId]>);
+
+impl Listed {
+    /// The day's sessions, if `after` is one of them.
+    fn of(&self, day: NaiveDate, after: SessionId) -> Option<Arc<[SessionId]>> {
+        let listed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_, sessions) = listed.as_ref().filter(|(listed, _)| *listed == day)?;
+        sessions.binary_search(&after).is_ok().then(|| Arc::clone(sessions))
+    }
+
+    fn keep(&self, day: NaiveDate, sessions: Vec<SessionId>) -> Arc<[SessionId]> {
+        let sessions: Arc<[SessionId]> = sessions.into();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((day, Arc::clone(&sessions)));
+        sessions
+    }
 }
 
 impl Catalog {
@@ -115,13 +137,17 @@ impl Catalog {
         after: Option<SessionId>,
         limit: usize,
     ) -> Result<RecordingPage, NotListed> {
-        let mut sessions = self.sessions(day).await?;
-        if let Some(after) = after {
-            sessions.retain(|session| *session < after);
-        }
-        let first = sessions.len().saturating_sub(limit);
+        let listed = after.and_then(|after| self.listed.of(day, after));
+        let sessions = match listed {
+            Some(sessions) => sessions,
+            None => self.listed.keep(day, self.sessions(day).await?),
+        };
+        let end = after.map_or(sessions.len(), |after| {
+            sessions.partition_point(|session| *session < after)
+        });
+        let first = end.saturating_sub(limit);
         let mut recordings = Vec::new();
-        for part in sessions.split_off(first).chunks(AT_ONCE_MAX) {
+        for part in sessions.get(first..end).unwrap_or_default().chunks(AT_ONCE_MAX) {
             let mut looks = JoinSet::new();
             for session in part.iter().copied() {
                 let catalog = self.clone();

@@ -161,10 +161,9 @@ async fn untold_end(stores: &Trail, session: SessionId) -> Result<Option<Happeni
         return Ok(None);
     };
     let later = stores.journal.after(session, held.seq, LATER_EVENTS_MAX).await?;
-    let tells = |event: &Event| match &event.what {
-        Happening::Refused { approval, .. } => approval.as_ref() == Some(id),
-        Happening::Answered { .. } => true,
-        _ => false,
+    let tells = |event: &Event| {
+        let is_refusal = matches!(event.what, Happening::Refused { .. });
+        matches!(event.what, Happening::Answered { .. }) || (is_refusal && event.what.approval() == Some(id))
     };
     if later.iter().any(tells) {
         return Ok(None);

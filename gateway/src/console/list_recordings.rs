@@ -44,6 +44,7 @@ pub async fn list_recordings(
     let after = filter.after.as_deref().map(session_id).transpose()?;
     note_reading(&console, &caller, format!("recordings of {day}")).await?;
     let catalog = Catalog {
+        listed: console.listed.clone(),
         recordings: console.recordings.clone(),
         journal: console.reader.clone(),
     };

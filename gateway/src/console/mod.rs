@@ -33,6 +33,7 @@ mod vote;
 mod withdraw;
 
 pub use caller::Caller;
+pub use journal::ApiJournal;
 pub use link_recording::{LinkList, LinkView};
 pub use list_approvals::ApprovalPage;
 pub use list_sessions::{SessionList, SessionView};
@@ -49,6 +50,7 @@ pub use view::{ApprovalView, ClauseStanding};
 pub use vote::{ChoiceWord, ViaWord, VoteBody};
 pub use withdraw::WithdrawBody;
 
+use crate::catalog::Listed;
 use crate::policy::{GatewayAction, PolicyHandle};
 use crate::sessions::SessionRegistry;
 use axum::extract::DefaultBodyLimit;
@@ -135,6 +137,7 @@ pub struct Console {
     recordings: Arc<dyn RecordingStore>,
     operations: Arc<dyn OperationStore>,
     readings: readings::Readings,
+    listed: Listed,
     recording_keys: Keyring,
     reader: Arc<dyn Journal>,
     journal: journal::ApiJournal,
@@ -169,6 +172,7 @@ impl Console {
             recordings: parts.recordings,
             operations: parts.operations,
             readings: readings::Readings::default(),
+            listed: Listed::default(),
             recording_keys: parts.recording_keys,
             reader: parts.journal,
             journal,

@@ -171,10 +171,15 @@ impl Scene {
         let session = self.trouble.read(id).await.unwrap().session;
         let events = self.journal.session(session).await.unwrap();
         assert_eq!(countersign_infra::domain::audit::verify_chain(&events), Ok(()));
-        let ends = events.into_iter().filter_map(|event| match event.what {
-            Happening::Refused { approval, code, .. } if approval.as_ref() == Some(id) => Some(code),
-            Happening::Answered { outcome, .. } => Some(outcome.summary),
-            _ => None,
+        let ends = events.into_iter().filter_map(|event| {
+            if let Happening::Answered { outcome, .. } = event.what {
+                return Some(outcome.summary);
+            }
+            let is_of_it = event.what.approval() == Some(id);
+            let Happening::Refused { code, .. } = event.what else {
+                return None;
+            };
+            is_of_it.then_some(code)
         });
         ends.collect()
     }

@@ -75,7 +75,8 @@ impl Bill {
     }
 
     pub fn all_requests(&self) -> f64 {
-        self.requests.values().sum()
+        // The sum of nothing is -0.
+        self.requests.values().sum::<f64>() + 0.0
     }
 
     pub fn dollars(&self) -> f64 {

@@ -89,10 +89,7 @@ pub async fn measure() -> Result<bool> {
     scene.add(&busy, &busy_day);
     scene.print();
     let good = idle.all_requests() == 0.0;
-    println!(
-        "\nRequests a second while nothing is held: {}; bound: 0.",
-        idle.all_requests()
-    );
+    println!("\nRequests while nothing is held: {}; bound: 0.", idle.all_requests());
     println!("{SOURCE}");
     Ok(good)
 }

@@ -1,17 +1,25 @@
-//! Many people, two gateways, one store: every approval ends in one way, whoever clicks when, and no vote is lost.
+//! Many people, two gateways, one store: every approval ends in one way, whoever clicks when, no vote is lost, and the
+//! journal tells of each.
 
-use chrono::{TimeDelta, Utc};
-use countersign_infra::approvals::{ApprovalStore, ApprovalStoreExt, ChangeError};
-use countersign_infra::domain::Timestamp;
-use countersign_infra::domain::approval::{Approval, Change, Choice, Outcome, State};
-use countersign_infra::domain::example::{EPOCH, ballot, new_approval, person, terms};
-use countersign_infra::domain::id::ApprovalId;
+use chrono::Utc;
+use countersign_gateway::console::ApiJournal;
+use countersign_gateway::hold::{Holds, Ready};
+use countersign_gateway::journal::SessionJournal;
+use countersign_infra::approvals::{ApprovalStore, ChangeError};
+use countersign_infra::domain::access_request::AccessRequest;
+use countersign_infra::domain::approval::{Approval, Change, Choice, Outcome, State, Terms};
+use countersign_infra::domain::audit::{Chain, Event, Happening, verify_chain};
+use countersign_infra::domain::example::{ballot, header, person, request, terms};
+use countersign_infra::domain::id::{ApprovalId, SessionId};
 use countersign_infra::dynamodb::DynamoStore;
 use countersign_infra::embedded::EmbeddedStore;
+use countersign_infra::journal::{Journal, JournalQuery};
 use countersign_tests::cloud::Cloud;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 const APPROVALS: u32 = 1000;
 const DECIDERS: u32 = 8;
@@ -19,29 +27,68 @@ const QUORUM: u32 = 2;
 /// Approvals that are decided at the same time.
 const AT_ONCE: usize = 24;
 
-type Store = Arc<dyn ApprovalStore>;
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_approvals_in_one_file_are_decided_once_each() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("store.db");
-    let handle = || Arc::new(EmbeddedStore::open(&path).unwrap()) as Store;
-    decide_all([handle(), handle()]).await;
+    let gateway = |name| Gateway::on(name, EmbeddedStore::open(&path).unwrap());
+    decide_all([gateway("one"), gateway("two")]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_approvals_in_dynamodb_are_decided_once_each() {
     let cloud = Cloud::shared().await.unwrap();
     let table = cloud.table().await.unwrap();
-    let mut handles = Vec::new();
-    for _ in 0..2 {
-        let store = DynamoStore::open(&cloud.aws().await, &table, None).await.unwrap();
-        handles.push(Arc::new(store) as Store);
-    }
-    decide_all([handles[0].clone(), handles[1].clone()]).await;
+    let aws = cloud.aws().await;
+    let gateway = async |name| Gateway::on(name, DynamoStore::open(&aws, &table, None).await.unwrap());
+    decide_all([gateway("one").await, gateway("two").await]).await;
 }
 
-async fn decide_all(gateways: [Store; 2]) {
+/// What decides in a gateway: its holds, and its API's way to the store.
+#[derive(Clone)]
+struct Gateway {
+    approvals: Arc<dyn ApprovalStore>,
+    journal: Arc<dyn Journal>,
+    holds: Arc<Holds>,
+    api: Arc<ApiJournal>,
+    stop: CancellationToken,
+}
+
+impl Gateway {
+    fn on<S: ApprovalStore + Journal + Clone>(name: &str, store: S) -> Self {
+        let approvals: Arc<dyn ApprovalStore> = Arc::new(store.clone());
+        let journal: Arc<dyn Journal> = Arc::new(store);
+        let url = "https://gateway.example".parse().unwrap();
+        let holds = Holds::new(approvals.clone(), name.to_owned(), &url).unwrap();
+        let tasks = TaskTracker::new();
+        let api = ApiJournal::start(journal.clone(), approvals.clone(), name.to_owned(), &tasks);
+        let stop = CancellationToken::new();
+        let (following, until) = (holds.clone(), stop.clone());
+        tokio::spawn(async move { following.follow_feed(until).await });
+        Self {
+            approvals,
+            journal,
+            holds,
+            api: Arc::new(api),
+            stop,
+        }
+    }
+
+    async fn vote(&self, id: &ApprovalId, decider: u32, choice: Choice) -> Result<Approval, ChangeError> {
+        let voter = person(&format!("dba{decider}"), &["dba"]);
+        let what = Happening::Decided {
+            approval: id.clone(),
+            choice: choice.as_str().to_owned(),
+            reason: None,
+            accepted: true,
+            why: None,
+        };
+        let vote = Change::Vote(ballot(voter.clone(), choice));
+        self.api.decide(&voter, what, id, vote, Utc::now()).await
+    }
+}
+
+async fn decide_all(gateways: [Gateway; 2]) {
     let room = Arc::new(Semaphore::new(AT_ONCE));
     let mut cases = JoinSet::new();
     for number in 0..APPROVALS {
@@ -51,78 +98,89 @@ async fn decide_all(gateways: [Store; 2]) {
             decide(&gateways, number).await
         });
     }
-    let ends = cases.join_all().await;
+    let (ends, votes): (Vec<&str>, Vec<usize>) = cases.join_all().await.into_iter().unzip();
     let count = |wanted: &str| ends.iter().filter(|end| **end == wanted).count();
     let (done, denied, expired) = (count("done"), count("denied"), count("expired"));
     assert_eq!(done + denied + expired, ends.len(), "{ends:?}");
     assert!(
-        done > 0 && denied > 0,
+        done > 0 && denied > 0 && expired > 0,
         "{done} done, {denied} denied, {expired} expired"
     );
+    assert_eq!(decided_events(&gateways[0].journal).await, votes.iter().sum::<usize>());
+    gateways.iter().for_each(|gateway| gateway.stop.cancel());
 }
 
-/// One approval: eight people at both gateways, the holder that runs it, and, in every fourth, a deadline that passes
-/// meanwhile. Says how it ended.
-async fn decide(gateways: &[Store; 2], number: u32) -> &'static str {
-    let made = Utc::now();
-    let approval = opened(number, made);
+/// One approval: the holder that runs it, eight people at both gateways, and, in every fourth, a deadline that passes
+/// meanwhile. Says how it ended, and how many votes count.
+async fn decide(gateways: &[Gateway; 2], number: u32) -> (&'static str, usize) {
     let [first, second] = gateways;
-    first.open(&approval, &[]).await.unwrap();
+    let holder = if number.is_multiple_of(2) { first } else { second };
+    let (journal, request) = session(holder).await;
+    let digest = request.digest();
+    let mut hold = holder
+        .holds
+        .open(&request, digest, terms_of(number), &journal)
+        .await
+        .unwrap();
+    let id = hold.record().id.clone();
     let mut people = JoinSet::new();
-    for decider in 0..DECIDERS {
-        let store = if decider % 2 == 0 { first } else { second }.clone();
-        let (id, choice) = (approval.id.clone(), choice_of(number, decider));
-        let vote = Change::Vote(ballot(person(&format!("dba{decider}"), &["dba"]), choice));
-        people.spawn(async move { store.change(&id, vote, made + TimeDelta::seconds(1)).await });
+    for decider in 0..deciders_of(number) {
+        let gateway = if decider % 2 == 0 { first } else { second }.clone();
+        let (id, choice) = (id.clone(), choice_of(number, decider));
+        people.spawn(async move { gateway.vote(&id, decider, choice).await });
     }
-    if number.is_multiple_of(4) {
-        let (store, id, deadline) = (second.clone(), approval.id.clone(), approval.deadline);
-        people.spawn(async move { store.change(&id, Change::Expire, deadline).await });
-    }
-    let held = run(first.clone(), approval.clone());
-    let (changes, ran) = tokio::join!(people.join_all(), held);
-    let votes = changes.iter().filter(|change| is_vote_that_counts(change)).count();
-    let last = second.read(&approval.id).await.unwrap();
-    check_end(&last, votes, ran)
-}
-
-/// The holder: looks until there is an end, and runs what is approved, once for each time that the store lets it.
-async fn run(store: Store, approval: Approval) -> usize {
-    let mut ran = 0;
-    loop {
-        let record = store.read(&approval.id).await.unwrap();
-        record.continues(&approval).unwrap();
-        match record.state {
-            State::Pending => tokio::task::yield_now().await,
-            State::Approved { .. } => {
-                record.verify(approval.operation.digest, Utc::now()).unwrap();
-                // Two tasks of a confused holder try at once.
-                let execute = || store.change(&approval.id, Change::Execute { epoch: EPOCH }, Utc::now());
-                let (one, other) = tokio::join!(execute(), execute());
-                ran += [one, other].iter().filter(|sent| sent.is_ok()).count();
-            }
-            State::Executing { .. } => {
-                let outcome = Outcome {
-                    ok: true,
-                    summary: "DELETE 1".to_owned(),
-                    rows: Some(1),
-                    duration_ms: 1,
-                };
-                let finish = Change::Finish { epoch: EPOCH, outcome };
-                store.change(&approval.id, finish, Utc::now()).await.unwrap();
-            }
-            State::Denied { .. }
-            | State::Expired { .. }
-            | State::Withdrawn { .. }
-            | State::Abandoned { .. }
-            | State::Revoked { .. }
-            | State::Done { .. }
-            | State::Unknown { .. } => return ran,
+    let held = async {
+        let ready = match hold.decided().await {
+            Ok(Ready::Approved) => Ok(()),
+            Ok(Ready::Due) => hold.expire(&journal).await,
+            Err(refusal) => Err(refusal),
+        };
+        if ready.is_err() {
+            return 0;
         }
-    }
+        let Ok(id) = hold.execute(digest, &journal).await else {
+            return 0;
+        };
+        let (outcome, answered) = outcome(&request);
+        holder.holds.finish(&id, outcome, answered, &journal).await.unwrap();
+        1
+    };
+    let (changes, ran) = tokio::join!(people.join_all(), held);
+    let votes = changes.iter().filter(|change| counts(change)).count();
+    let last = second.approvals.read(&id).await.unwrap();
+    let events = first.journal.session(request.session).await.unwrap();
+    (check_end(&last, votes, ran, &events), votes)
 }
 
-fn check_end(last: &Approval, votes: usize, ran: usize) -> &'static str {
+async fn session(gateway: &Gateway) -> (SessionJournal, AccessRequest) {
+    let id = SessionId(uuid::Uuid::now_v7());
+    let request = AccessRequest {
+        session: id,
+        ..request()
+    };
+    let chain = Chain::new(id, "gateway-1", Some(&request.person), None);
+    let journal = SessionJournal::new(gateway.journal.clone(), chain);
+    let header = header(id, request.person.clone());
+    journal.append(vec![Happening::SessionOpened { header }]).await.unwrap();
+    (journal, request)
+}
+
+fn outcome(request: &AccessRequest) -> (Outcome, Happening) {
+    let outcome = Outcome {
+        ok: true,
+        summary: "DELETE 1".to_owned(),
+        rows: Some(1),
+        duration_ms: 1,
+    };
+    let answered = Happening::Answered {
+        operation: request.digest(),
+        outcome: outcome.clone(),
+        bytes: 0,
+    };
+    (outcome, answered)
+}
+
+fn check_end(last: &Approval, votes: usize, ran: usize, events: &[Event]) -> &'static str {
     assert_eq!(
         last.votes.len(),
         votes,
@@ -133,17 +191,25 @@ fn check_end(last: &Approval, votes: usize, ran: usize) -> &'static str {
         .iter()
         .filter(|vote| vote.ballot.choice == Choice::Deny)
         .count();
+    assert_eq!(verify_chain(events), Ok(()));
+    let told = |name: &str| events.iter().filter(|event| event.what.name() == name).count();
+    let told = (told("held"), told("executing"), told("answered"), told("refused"));
     match &last.state {
         State::Done { .. } => {
-            assert_eq!((ran, denials, votes), (1, 0, QUORUM as usize), "{last:?}");
+            assert_eq!(
+                (ran, denials, votes, told),
+                (1, 0, QUORUM as usize, (1, 1, 1, 0)),
+                "{last:?}"
+            );
             "done"
         }
         State::Denied { .. } => {
-            assert_eq!((ran, denials), (0, 1), "{last:?}");
+            // The session tells of it with what it tells its client.
+            assert_eq!((ran, denials, told), (0, 1, (1, 0, 0, 0)), "{last:?}");
             "denied"
         }
         State::Expired { .. } => {
-            assert_eq!((ran, denials), (0, 0), "{last:?}");
+            assert_eq!((ran, denials, told), (0, 0, (1, 0, 0, 1)), "{last:?}");
             assert!(votes < QUORUM as usize, "{last:?}");
             "expired"
         }
@@ -157,11 +223,29 @@ fn check_end(last: &Approval, votes: usize, ran: usize) -> &'static str {
     }
 }
 
-fn is_vote_that_counts(change: &Result<Approval, ChangeError>) -> bool {
+fn counts(change: &Result<Approval, ChangeError>) -> bool {
     match change {
-        Ok(changed) => !matches!(changed.state, State::Expired { .. }),
+        Ok(_) => true,
         Err(ChangeError::Rejected(_)) => false,
         Err(ChangeError::Store(error)) => panic!("a decider was told: {error}"),
+    }
+}
+
+/// How many decisions the journal tells of.
+async fn decided_events(journal: &Arc<dyn Journal>) -> usize {
+    let mut query = JournalQuery {
+        events: vec!["decided".to_owned()],
+        limit: 1000,
+        ..JournalQuery::default()
+    };
+    let mut found = 0;
+    loop {
+        let page = journal.search(&query).await.unwrap();
+        found += page.events.len();
+        match page.next {
+            Some(next) => query.after = Some(next),
+            None => return found,
+        }
     }
 }
 
@@ -174,10 +258,19 @@ fn choice_of(number: u32, decider: u32) -> Choice {
     }
 }
 
-fn opened(number: u32, made: Timestamp) -> Approval {
-    let mut new = new_approval(terms(QUORUM));
-    let [a, b, c, d] = number.to_be_bytes();
-    new.id = ApprovalId::from_random([0xde, a, b, c, d]);
-    new.lease.until = made + TimeDelta::seconds(600);
-    Approval::open(new, made).unwrap()
+/// In every eighth approval only one person is there.
+fn deciders_of(number: u32) -> u32 {
+    if number % 8 == 4 { 1 } else { DECIDERS }
+}
+
+fn terms_of(number: u32) -> Terms {
+    let terms = terms(QUORUM);
+    if number.is_multiple_of(4) {
+        Terms {
+            expires_seconds: 4,
+            ..terms
+        }
+    } else {
+        terms
+    }
 }

@@ -6,7 +6,7 @@ mod walk;
 pub use walk::Walk;
 
 use super::client::{ClientError, ConnectArgs, GatewayClient};
-use crate::catalog::{Catalog, RecordingPage};
+use crate::catalog::{Catalog, Listed, RecordingPage};
 use crate::config::{Config, Store};
 use crate::console::LinkList;
 use crate::stores::{STORE_FILE, Stores};
@@ -55,7 +55,11 @@ pub struct Source {
 
 enum From {
     Gateway(GatewayClient),
-    Stores { stores: Box<Stores>, keys: PathBuf },
+    Stores {
+        stores: Box<Stores>,
+        catalog: Catalog,
+        keys: PathBuf,
+    },
 }
 
 /// What a recording consists of.
@@ -104,21 +108,27 @@ impl From {
             ),
             Store::Aws(_) => {}
         }
-        Ok(Self::Stores {
-            stores: Box::new(Stores::open(config).await?),
-            keys: data.join(KEYS_DIRECTORY),
-        })
+        Ok(Self::of(Stores::open(config).await?, data.join(KEYS_DIRECTORY)))
+    }
+
+    /// Stores that are open; `keys` is where the gateway that owns them keeps its keys.
+    fn of(stores: Stores, keys: PathBuf) -> Self {
+        Self::Stores {
+            catalog: Catalog {
+                recordings: stores.recordings.clone(),
+                journal: stores.journal.clone(),
+                listed: Listed::default(),
+            },
+            stores: Box::new(stores),
+            keys,
+        }
     }
 }
 
 impl Source {
-    /// Reads stores that are open; `keys` is where the gateway that owns them keeps its keys.
     #[cfg(test)]
     pub fn stores(stores: Stores, keys: &std::path::Path, own: Option<Keyring>) -> Self {
-        let from = From::Stores {
-            stores: Box::new(stores),
-            keys: keys.to_owned(),
-        };
+        let from = From::of(stores, keys.to_owned());
         Self { from, own }
     }
 
@@ -245,7 +255,7 @@ impl Source {
     ) -> anyhow::Result<RecordingPage> {
         match &self.from {
             From::Gateway(client) => Ok(client.recordings(day, after, limit).await?),
-            From::Stores { stores, .. } => Ok(catalog(stores).page(day, after, limit).await?),
+            From::Stores { catalog, .. } => Ok(catalog.page(day, after, limit).await?),
         }
     }
 
@@ -263,7 +273,7 @@ impl Source {
                     }
                 }
             }
-            From::Stores { stores, .. } => Ok(catalog(stores).sessions(day).await?),
+            From::Stores { catalog, .. } => Ok(catalog.sessions(day).await?),
         }
     }
 
@@ -282,13 +292,6 @@ impl Source {
                 .context("no public key of recordings: give the gateways' with --key"),
             (None, From::Gateway(_)) => Ok(Keyring::new([])),
         }
-    }
-}
-
-fn catalog(stores: &Stores) -> Catalog {
-    Catalog {
-        recordings: stores.recordings.clone(),
-        journal: stores.journal.clone(),
     }
 }
 
