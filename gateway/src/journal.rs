@@ -126,6 +126,11 @@ impl SessionJournal {
         }
     }
 
+    /// Waits until no append is under way: one that is dropped midway would be the last of its session.
+    pub async fn idle(&self) {
+        drop(self.writer.lock().await);
+    }
+
     /// Notes an event that is written with the next append, or at the end of the session.
     pub async fn note(&self, happening: Happening) -> Result<(), NotJournaled> {
         let mut writer = self.writer.lock().await;

@@ -83,6 +83,13 @@ impl Refusal {
         self
     }
 
+    /// Says the same no as another refusal, by which the journal may know of it.
+    pub fn told_by(mut self, other: &Self) -> Self {
+        self.on_record = other.on_record;
+        self.approval.clone_from(&other.approval);
+        self
+    }
+
     /// The gateway cannot vouch for the operation. What is behind it goes to the log, not to the client.
     pub fn unready(what: &str, source: &dyn std::error::Error) -> Self {
         tracing::error!(what, error = %Chain(source), "an operation is refused: a part that must vouch for it is not available");

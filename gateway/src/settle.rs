@@ -26,7 +26,9 @@ const WHY: &str = "the gateway ended without closing it";
 /// logged, and the settler comes back to it.
 pub async fn earlier_run(spool: &Spool, stores: &Trail) {
     match spool.recover().await {
-        Ok(recovered) => try_settle(spool, stores, recovered).await,
+        Ok(recovered) => {
+            try_settle(spool, stores, recovered).await;
+        }
         Err(error) => tracing::error!(%error, "the recordings of an earlier run cannot be recovered"),
     }
 }
@@ -50,7 +52,10 @@ impl Settler<'_> {
         let mut adopted = Vec::new();
         loop {
             let look = async {
-                self.look(&mut adopted).await;
+                // What a run left in its spool comes before what its last digest says of it.
+                if !self.look(&mut adopted).await {
+                    return;
+                }
                 if let Err(error) = digests.settle_the_dead(Instant::now()).await {
                     tracing::error!(%error, "the last digest of a dead run is not written yet");
                 }
@@ -67,14 +72,18 @@ impl Settler<'_> {
         }
     }
 
-    /// Does all that can be done now. `adopted` are the spools of others that are not empty yet.
-    pub async fn look(&self, adopted: &mut Vec<Spool>) {
+    /// Does all that can be done now, and says whether that was all there is to do. `adopted` are the spools of others that
+    /// are not empty yet.
+    pub async fn look(&self, adopted: &mut Vec<Spool>) -> bool {
         let is_over = |session: SessionId| self.sessions.find(session).is_none();
-        try_settle(self.spool, self.stores, self.spool.recover_left(is_over).await).await;
+        let mut is_all = try_settle(self.spool, self.stores, self.spool.recover_left(is_over).await).await;
         for spool in &*adopted {
-            try_settle(spool, self.stores, spool.recover_left(|_| true).await).await;
+            is_all &= try_settle(spool, self.stores, spool.recover_left(|_| true).await).await;
         }
-        for spool in self.spool.adopt().await {
+        let found = self.spool.adopt().await;
+        // Where there was one there may be more than were taken.
+        is_all &= found.is_empty();
+        for spool in found {
             match spool.recover().await {
                 Ok(recovered) => {
                     try_settle(&spool, self.stores, recovered).await;
@@ -99,13 +108,17 @@ impl Settler<'_> {
             }
         }
         *adopted = left;
+        is_all
     }
 }
 
-async fn try_settle(spool: &Spool, stores: &Trail, recovered: Vec<Recovered>) {
-    if let Err(error) = settle(spool, stores, recovered).await {
+/// False when something is to be tried again.
+async fn try_settle(spool: &Spool, stores: &Trail, recovered: Vec<Recovered>) -> bool {
+    let settled = settle(spool, stores, recovered).await;
+    if let Err(error) = &settled {
         tracing::error!(%error, "the end of a session could not be journaled; it is tried again");
     }
+    settled.is_ok()
 }
 
 /// Journals the ends of recovered recordings, and lets those whose end is on record go to the store.
@@ -157,13 +170,19 @@ async fn untold_end(stores: &Trail, session: SessionId) -> Result<Option<Happeni
     let Some(held) = page.events.first() else {
         return Ok(None);
     };
-    let Some(id) = held.what.approval() else {
+    let Happening::Held {
+        operation,
+        approval: id,
+        ..
+    } = &held.what
+    else {
         return Ok(None);
     };
     let later = stores.journal.after(session, held.seq, LATER_EVENTS_MAX).await?;
     let tells = |event: &Event| {
         let is_refusal = matches!(event.what, Happening::Refused { .. });
-        matches!(event.what, Happening::Answered { .. }) || (is_refusal && event.what.approval() == Some(id))
+        let is_answer = matches!(&event.what, Happening::Answered { operation: of, .. } if of == operation);
+        is_answer || (is_refusal && event.what.approval() == Some(id))
     };
     if later.iter().any(tells) {
         return Ok(None);
@@ -175,10 +194,16 @@ async fn untold_end(stores: &Trail, session: SessionId) -> Result<Option<Happeni
     }
 }
 
-/// The session ended in order, and only the last of its recording was not in the store yet.
+/// The session ended in order, and only the last of its recording was not in the store yet. Little can follow: the end of
+/// what a dead gateway held.
 async fn is_closed(journal: &Arc<dyn Journal>, session: SessionId) -> Result<bool, JournalError> {
-    let closed = |event: Event| matches!(event.what, Happening::SessionClosed { .. });
-    Ok(journal.last(session).await?.is_some_and(closed))
+    let query = JournalQuery {
+        session: Some(session),
+        events: vec!["session_closed".to_owned()],
+        limit: 1,
+        ..JournalQuery::default()
+    };
+    Ok(!journal.search(&query).await?.events.is_empty())
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::{Means, NotDigested};
 use crate::journal::SessionJournal;
-use countersign_infra::domain::audit::Happening;
+use countersign_infra::domain::audit::{Chain, Happening};
 use countersign_infra::domain::id::{Digest, SessionId};
 use countersign_infra::journal::{Journal, JournalError, JournalQuery};
 use countersign_infra::recordings::RecordingError;
@@ -34,7 +34,7 @@ pub async fn lines(means: &Means, chain: &RunChain) -> Result<Vec<SessionLine>, 
             .find(|line| line.number == *number)
             .map(SessionLine::anchor);
         let anchor = before.filter(|before| before.chunks > anchor.chunks).unwrap_or(anchor);
-        let closed = closed || (anchor.chunks == 0 && never_recorded(means, *session).await?);
+        let closed = closed || (anchor.chunks == 0 && never_began(means, *session).await?);
         lines.push(SessionLine {
             number: *number,
             session: *session,
@@ -49,26 +49,27 @@ pub async fn lines(means: &Means, chain: &RunChain) -> Result<Vec<SessionLine>, 
     Ok(lines)
 }
 
-/// The gateway ended when the session had its number and no recording yet, so nothing of it ever ran. Where its beginning
-/// is on record its end is put there too: nobody else will, what was in the spool is settled.
-async fn never_recorded(means: &Means, session: SessionId) -> Result<bool, NotDigested> {
-    if means.journal.first(session).await?.is_none() {
+/// The gateway ended when the session had its number and nothing else, or when its beginning was on record and no recording
+/// was open yet: nothing of it ever ran. Then its end is put on record here, because nobody else will.
+async fn never_began(means: &Means, session: SessionId) -> Result<bool, NotDigested> {
+    let Some(last) = means.journal.last(session).await? else {
         return Ok(true);
+    };
+    if !matches!(last.what, Happening::SessionOpened { .. }) {
+        return Ok(false);
     }
     match means.recordings.chunks(session).await {
         Ok(0) | Err(RecordingError::NotFound(_)) => {}
         Ok(_) => return Ok(false),
         Err(error) => return Err(error.into()),
     }
-    let Some(journal) = SessionJournal::resume(Arc::clone(&means.journal), session).await? else {
-        return Ok(true);
-    };
+    let journal = SessionJournal::new(Arc::clone(&means.journal), Chain::resume(&last));
     let Anchor { chunks, last } = Anchor::START;
     let why = "the gateway ended before anything was recorded".to_owned();
     journal
         .append(vec![Happening::SessionClosed { why, chunks, last }])
         .await?;
-    tracing::warn!(%session, "a session that was never recorded was closed");
+    tracing::warn!(%session, "a session that never began was closed");
     Ok(true)
 }
 

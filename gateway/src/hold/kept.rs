@@ -1,11 +1,12 @@
 //! Records for which this gateway answers though nobody waits for them here: operations that are at their servers, and
 //! ends that could not be put on record yet. Their leases are renewed, so that no other gateway takes them for left.
 
-use super::{Holds, RENEW_EVERY, lease_until};
+use super::{Holds, RENEW_EVERY, lease_until, told_end};
 use crate::journal::{NotTold, SessionJournal};
 use crate::sessions::SessionRegistry;
 use chrono::Utc;
 use countersign_infra::approvals::{ApprovalStoreExt, ChangeError, StoreError};
+use countersign_infra::domain::Timestamp;
 use countersign_infra::domain::approval::{Approval, Change, Outcome, State};
 use countersign_infra::domain::audit::Happening;
 use countersign_infra::domain::id::{ApprovalId, SessionId};
@@ -36,10 +37,64 @@ pub(super) enum Kept {
 /// An end that is yet to be put on record.
 #[derive(Clone, Debug)]
 pub(super) struct Left {
-    /// What ends it where it was stated to be executing. What was not is abandoned.
-    end: Change,
+    /// What ends it if it was not stated to be executing.
+    unsent: Change,
+    /// What ends it if it was.
+    sent: Option<Change>,
     /// What tells of the end, where the session has not told of it.
     untold: Option<Happening>,
+}
+
+impl Left {
+    /// Of what was stated to be executing, or may have been.
+    pub fn sent(end: Change, untold: Option<Happening>) -> Self {
+        Self {
+            unsent: given_up(),
+            sent: Some(end),
+            untold,
+        }
+    }
+
+    /// Of what was not.
+    pub fn unsent(end: Change, untold: Option<Happening>) -> Self {
+        Self {
+            unsent: end,
+            sent: None,
+            untold,
+        }
+    }
+
+    /// The change that ends the record as it is by now, and the event that tells of it if it is untold. None: it has ended.
+    fn of(self, record: &Approval, now: Timestamp) -> Option<(Change, Option<Happening>)> {
+        match &record.state {
+            State::Executing { .. } => {
+                let lost = Change::LoseOutcome {
+                    epoch: record.lease.epoch,
+                    why: "the gateway could not go on with it".to_owned(),
+                };
+                Some((self.sent.unwrap_or(lost), self.untold))
+            }
+            State::Pending | State::Approved { .. } => {
+                let is_possible = record.apply(self.unsent.clone(), now).is_ok();
+                let change = if is_possible { self.unsent } else { given_up() };
+                let told = record.apply(change.clone(), now).ok().and_then(|next| told_end(&next));
+                Some((change, self.untold.and(told)))
+            }
+            State::Denied { .. }
+            | State::Expired { .. }
+            | State::Withdrawn { .. }
+            | State::Abandoned { .. }
+            | State::Revoked { .. }
+            | State::Done { .. }
+            | State::Unknown { .. } => None,
+        }
+    }
+}
+
+pub(super) fn given_up() -> Change {
+    Change::Abandon {
+        why: "the gateway could not go on with it".to_owned(),
+    }
 }
 
 /// The journal, and which sessions of this gateway write to theirs.
@@ -70,12 +125,16 @@ impl Holds {
                     let (holds, writers, id) = (Arc::clone(self), writers.clone(), id.clone());
                     round.spawn(async move { holds.look_after(&id, &writers).await });
                 }
-                round.join_all().await;
+                while let Some(done) = round.join_next().await {
+                    if let Err(error) = done {
+                        tracing::error!(%error, "a record of this gateway was not kept up");
+                    }
+                }
             }
         }
     }
 
-    async fn look_after(&self, id: &ApprovalId, writers: &Writers) {
+    pub(super) async fn look_after(&self, id: &ApprovalId, writers: &Writers) {
         match timeout(ONE_MAX, self.keep_or_end(id, writers)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(approval = %id, %error, "a record of this gateway could not be kept up"),
@@ -87,38 +146,41 @@ impl Holds {
         let Some(kept) = self.kept().get(id).cloned() else {
             return Ok(());
         };
-        let Kept::Left(left) = kept else {
-            return self.renew(id).await;
-        };
-        let Left { end, untold } = *left;
         let record = self.store.read_again(id).await?;
-        let change = match &record.state {
-            State::Executing { .. } => end,
-            State::Pending | State::Approved { .. } => Change::Abandon {
-                why: "the gateway could not go on with it".to_owned(),
-            },
-            State::Denied { .. }
-            | State::Expired { .. }
-            | State::Withdrawn { .. }
-            | State::Abandoned { .. }
-            | State::Revoked { .. }
-            | State::Done { .. }
-            | State::Unknown { .. } => {
+        let is_writing = writers.is_writing(record.session);
+        let left = match kept {
+            Kept::Executing if is_writing => return self.renew(id).await,
+            // Its session is gone without a word.
+            Kept::Executing => {
+                let lost = Outcome::not_known("the session is gone", 0);
+                let untold = Happening::Answered {
+                    operation: record.operation.digest,
+                    outcome: lost,
+                    bytes: 0,
+                };
+                let why = "the session is gone".to_owned();
+                let epoch = self.epoch;
+                Left::sent(Change::LoseOutcome { epoch, why }, Some(untold))
+            }
+            Kept::Left(left) => *left,
+        };
+        let changed = match left.of(&record, Utc::now()) {
+            None => {
                 self.kept().remove(id);
                 return Ok(());
             }
-        };
-        let changed = match untold {
-            None => self.store.change(id, change, Utc::now()).await,
             // A session that could not tell of it is about to end.
-            Some(_) if writers.is_writing(record.session) => return self.renew(id).await,
-            Some(happening) => self.change_and_tell(&record, change, happening, &writers.journal).await,
+            Some((_, Some(_))) if is_writing => return self.renew(id).await,
+            Some((change, Some(happening))) => self.change_and_tell(&record, change, happening, &writers.journal).await,
+            Some((change, None)) => self.store.change(id, change, Utc::now()).await,
         };
         match changed {
-            Ok(_) | Err(ChangeError::Rejected(_)) => {
+            Ok(_) => {
                 self.kept().remove(id);
                 Ok(())
             }
+            // It changed meanwhile: the next round sees to what.
+            Err(ChangeError::Rejected(_)) => Ok(()),
             Err(ChangeError::Store(error)) => Err(error),
         }
     }
@@ -172,9 +234,8 @@ impl Holds {
     }
 
     /// Leaves an end to be put on record later.
-    pub(super) fn leave(&self, id: &ApprovalId, end: Change, untold: Option<Happening>) {
-        let left = Kept::Left(Box::new(Left { end, untold }));
-        self.kept().insert(id.clone(), left);
+    pub(super) fn leave(&self, id: &ApprovalId, left: Left) {
+        self.kept().insert(id.clone(), Kept::Left(Box::new(left)));
     }
 
     /// The end of what was stated to be executing and then not sent.

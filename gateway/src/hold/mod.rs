@@ -15,7 +15,7 @@ use countersign_infra::domain::approval::{
 use countersign_infra::domain::audit::{Event, Happening};
 use countersign_infra::domain::display::head;
 use countersign_infra::domain::id::{ApprovalId, Digest};
-use kept::Kept;
+use kept::{Kept, Left, given_up};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -72,7 +72,7 @@ pub struct Hold {
     renew: Instant,
     changed: Arc<Notify>,
     /// Since when the store has not answered. Kept here: the wait is dropped and taken up again while it lasts.
-    failing: Option<Instant>,
+    unanswered: Option<Instant>,
     /// Whoever has to end the record knows of it.
     is_ended: bool,
 }
@@ -145,7 +145,7 @@ impl Holds {
             deadline: opened + wait,
             renew: opened + RENEW_EVERY,
             changed,
-            failing: None,
+            unanswered: None,
             is_ended: false,
         })
     }
@@ -248,7 +248,7 @@ impl Holds {
         answered: Happening,
         journal: &SessionJournal,
     ) -> Result<(), NotJournaled> {
-        self.leave(id, end.clone(), Some(answered.clone()));
+        self.leave(id, Left::sent(end.clone(), Some(answered.clone())));
         let told = journal.append_with(vec![answered.clone()], |events| {
             self.change_with(id, end.clone(), events)
         });
@@ -260,7 +260,7 @@ impl Holds {
             Err(NotTold::Refused(error)) => {
                 tracing::error!(approval = %id, %error, "the end of an executed operation could not be put on record");
                 journal.append(vec![answered]).await?;
-                self.leave(id, end, None);
+                self.leave(id, Left::sent(end, None));
                 Ok(())
             }
             Err(NotTold::Journal(error)) => Err(error),
@@ -311,14 +311,18 @@ impl Hold {
     /// dropped call has changed nothing but the record's lease.
     pub async fn decided(&mut self) -> Result<Ready, Refusal> {
         loop {
-            let since = self.failing.unwrap_or_else(Instant::now);
+            // Set first: a look that is dropped midway has not answered either.
+            let since = *self.unanswered.get_or_insert_with(Instant::now);
             match timeout_at(since + STORE_WAIT_MAX, self.look()).await {
-                Ok(Ok(Some(ready))) => return Ok(ready),
-                Ok(Ok(None)) => self.failing = None,
+                Ok(Ok(ready)) => {
+                    self.unanswered = None;
+                    if let Some(ready) = ready {
+                        return Ok(ready);
+                    }
+                }
                 Ok(Err(Look::Refused(refusal))) => return Err(*refusal),
                 Ok(Err(Look::Unavailable(error))) => {
                     tracing::warn!(approval = %self.record.id, %error, "a held operation's record cannot be read");
-                    self.failing = Some(since);
                     sleep_until((since + STORE_WAIT_MAX).min(Instant::now() + AGAIN_AFTER)).await;
                     continue;
                 }
@@ -392,8 +396,8 @@ impl Hold {
             Err(invalid) => {
                 tracing::error!(approval = %id, %invalid, "an approval did not pass the gateway's own check");
                 self.record = record;
-                drop(self.revoke("it did not pass the gateway's own check", journal).await);
-                return Err(untrusted(&id));
+                let revoked = self.revoke("it did not pass the gateway's own check", journal).await;
+                return Err(untrusted(&id).told_by(&revoked));
             }
         };
         let execute = Change::Execute {
@@ -406,7 +410,7 @@ impl Hold {
         );
         let untold = refused(Some(digest), &not_sent.approval(&id));
         self.is_ended = true;
-        self.holds.leave(&id, self.holds.not_sent(), Some(untold));
+        self.holds.leave(&id, Left::sent(self.holds.not_sent(), Some(untold)));
         let told = vec![executing(digest, &id, &decision)];
         let stated = journal.append_with(told, |events| self.holds.change_with(&id, execute, events));
         match stated.await {
@@ -415,7 +419,7 @@ impl Hold {
                 Ok(id)
             }
             Err(NotTold::Refused(error)) => {
-                self.holds.leave(&id, self.holds.not_sent(), None);
+                self.holds.leave(&id, Left::sent(self.holds.not_sent(), None));
                 Err(match error {
                     ChangeError::Rejected(rejected) => self.too_late(&rejected).await,
                     ChangeError::Store(error) => Refusal::unready("the approval store", &error).approval(&id),
@@ -467,7 +471,7 @@ impl Hold {
         // Who is first makes the end: if it is this change, this is what it is called.
         let told = self.record.apply(change.clone(), now).ok();
         let told: Vec<_> = told.iter().map(|next| refused(operation, &refusal(next))).collect();
-        let holds = &self.holds;
+        let (holds, ending) = (&self.holds, change.clone());
         let changed = journal.append_with(told.clone(), |events| holds.change_at(&id, change, now, events));
         match changed.await {
             Ok(record) => {
@@ -488,7 +492,7 @@ impl Hold {
             }
             Err(NotTold::Journal(error)) => {
                 self.is_ended = true;
-                self.holds.leave(&id, self.holds.not_sent(), told.into_iter().next());
+                self.holds.leave(&id, Left::unsent(ending, told.into_iter().next()));
                 Some(error.refusal().approval(&id))
             }
         }
@@ -499,7 +503,7 @@ impl Drop for Hold {
     fn drop(&mut self) {
         if !self.is_ended && !self.record.state.is_terminal() {
             // The session tells the journal what it tells its client.
-            self.holds.leave(&self.record.id, self.holds.not_sent(), None);
+            self.holds.leave(&self.record.id, Left::unsent(given_up(), None));
         }
         self.holds.watched().remove(&self.record.id);
     }

@@ -9,7 +9,7 @@ use countersign_infra::domain::example::{alice, ballot, bob, header, request, te
 use countersign_infra::domain::id::SessionId;
 use countersign_infra::embedded::EmbeddedStore;
 use countersign_infra::journal::Journal;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use tokio_util::sync::CancellationToken;
 
 #[derive(PartialEq)]
@@ -24,6 +24,8 @@ struct Trouble {
     store: EmbeddedStore,
     /// Whose changes are lost on their way.
     lost: Mutex<Lost>,
+    /// No read is answered.
+    silent: AtomicBool,
     /// What the store's clock is ahead of this machine's.
     seconds_ahead: AtomicI64,
 }
@@ -49,6 +51,9 @@ impl ApprovalStore for Trouble {
     }
 
     async fn read(&self, id: &ApprovalId) -> Result<Approval, StoreError> {
+        if self.silent.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
         self.store.read(id).await
     }
 
@@ -100,6 +105,7 @@ impl Scene {
         let trouble = Arc::new(Trouble {
             store,
             lost: Mutex::new(Lost::None),
+            silent: AtomicBool::new(false),
             seconds_ahead: AtomicI64::new(0),
         });
         let url = "https://gateway.example".parse().unwrap();
@@ -193,6 +199,20 @@ impl Scene {
                 self.state(id).await
             );
             tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Looks after what the gateway keeps until the record has this state and nothing is kept any more.
+    async fn keep_until(&self, id: &ApprovalId, state: &str) {
+        let started = Instant::now();
+        while self.state(id).await != state || !self.ours.kept().is_empty() {
+            let (is, kept) = (self.state(id).await, self.ours.kept().len());
+            assert!(
+                started.elapsed() < Duration::from_secs(40),
+                "it is {is}, {kept} are kept"
+            );
+            self.ours.look_after(id, &self.writers).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
@@ -291,10 +311,10 @@ async fn an_outcome_that_could_not_be_put_on_record_is_put_there_once_with_its_e
     let finished = scene.ours.finish(&id, outcome, happening, &journal).await;
     assert!(finished.is_err(), "the session ends: it cannot know what is on record");
     assert_eq!(scene.state(&id).await, "executing");
+    scene.trouble.lose(Lost::None);
     let stop = CancellationToken::new();
     let (ours, writers, keep_stop) = (scene.ours.clone(), scene.writers.clone(), stop.clone());
     let keeping = tokio::spawn(async move { ours.look_after_kept(&writers, keep_stop).await });
-    scene.trouble.lose(Lost::None);
     scene.until(&id, "done").await;
     assert_eq!(scene.told(&id).await, ["DELETE 1"]);
     stop.cancel();
@@ -303,22 +323,81 @@ async fn an_outcome_that_could_not_be_put_on_record_is_put_there_once_with_its_e
 }
 
 #[tokio::test]
-async fn what_is_given_up_while_the_store_is_away_is_ended_when_it_is_back() {
+async fn what_is_given_up_while_the_store_is_away_is_ended_as_it_was_meant_when_it_is_back() {
+    for (expected, code) in [
+        ("withdrawn", "withdrawn"),
+        ("revoked", "revoked"),
+        ("abandoned", "unready"),
+    ] {
+        let scene = Scene::new();
+        let (journal, request) = scene.session().await;
+        let opened = scene.ours.open(&request, request.digest(), terms(1), &journal).await;
+        let hold = opened.unwrap();
+        let id = hold.record().id.clone();
+        scene.trouble.lose(Lost::All);
+        let refusal = match expected {
+            "withdrawn" => hold.withdraw("cancelled by the client", &journal).await,
+            "revoked" => hold.revoke("the policy changed", &journal).await,
+            _ => hold.abandon("the gateway stops", &journal).await,
+        };
+        assert!(!refusal.on_record, "{refusal:?}");
+        assert_eq!((scene.state(&id).await, scene.told(&id).await), ("pending", vec![]));
+        scene.trouble.lose(Lost::None);
+        scene.keep_until(&id, expected).await;
+        assert_eq!(scene.told(&id).await, [code]);
+    }
+}
+
+#[tokio::test]
+async fn a_hold_that_nobody_ended_is_ended_by_its_gateway_and_its_session_tells_of_it() {
     let scene = Scene::new();
     let (journal, request) = scene.session().await;
-    let hold = scene
-        .ours
-        .open(&request, request.digest(), terms(1), &journal)
-        .await
-        .unwrap();
+    let opened = scene.ours.open(&request, request.digest(), terms(1), &journal).await;
+    let hold = opened.unwrap();
     let id = hold.record().id.clone();
     drop(hold);
-    let stop = CancellationToken::new();
-    let (ours, writers, keep_stop) = (scene.ours.clone(), scene.writers.clone(), stop.clone());
-    let keeping = tokio::spawn(async move { ours.look_after_kept(&writers, keep_stop).await });
-    scene.until(&id, "abandoned").await;
-    stop.cancel();
-    keeping.await.unwrap();
+    scene.keep_until(&id, "abandoned").await;
+    assert_eq!(scene.told(&id).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn what_runs_for_a_session_that_is_gone_without_a_word_is_not_kept_for_ever() {
+    let scene = Scene::new();
+    let (journal, request) = scene.session().await;
+    let opened = scene.ours.open(&request, request.digest(), terms(1), &journal).await;
+    let hold = opened.unwrap();
+    let id = hold.record().id.clone();
+    scene.vote(&id, ballot(bob(), Choice::Approve)).await;
+    hold.execute(request.digest(), &journal).await.unwrap();
+    let header = header(request.session, alice());
+    let session = scene.writers.sessions.register(&header, CancellationToken::new());
+    scene.ours.look_after(&id, &scene.writers).await;
+    assert_eq!(scene.state(&id).await, "executing");
+    drop(session);
+    scene.keep_until(&id, "unknown").await;
+    assert_eq!(scene.told(&id).await, ["outcome not known: the session is gone"]);
+}
+
+#[tokio::test]
+async fn a_store_that_never_answers_is_given_up_in_time_however_often_the_wait_is_interrupted() {
+    let scene = Scene::new();
+    let (journal, request) = scene.session().await;
+    let opened = scene.ours.open(&request, request.digest(), terms(1), &journal).await;
+    let mut hold = opened.unwrap();
+    scene.trouble.silent.store(true, Ordering::SeqCst);
+    let started = Instant::now();
+    let refusal = loop {
+        match tokio::time::timeout(Duration::from_secs(5), hold.decided()).await {
+            Ok(decided) => break decided.err().unwrap(),
+            Err(_) => assert!(started.elapsed() < STORE_WAIT_MAX * 2, "it waits for ever"),
+        }
+    };
+    assert_eq!(refusal.cause, Cause::Unready);
+    assert!(
+        started.elapsed() <= STORE_WAIT_MAX + Duration::from_secs(2),
+        "{:?}",
+        started.elapsed()
+    );
 }
 
 #[tokio::test]

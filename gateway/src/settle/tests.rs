@@ -1,6 +1,7 @@
 use super::*;
 use crate::record::Direction;
 use async_trait::async_trait;
+use countersign_infra::domain::approval::{Change, Choice, Outcome};
 use countersign_infra::domain::audit::Chain;
 use countersign_infra::domain::example;
 use countersign_infra::domain::session::{SessionHeader, SessionNumber};
@@ -338,4 +339,44 @@ async fn a_journal_that_cannot_be_read_keeps_no_gateway_from_starting_and_is_set
     house.switch.off.store(false, Ordering::SeqCst);
     next.look(&house, &mut Vec::new()).await;
     house.verify(session).await;
+}
+
+#[tokio::test]
+async fn an_end_that_only_the_record_knows_is_told_before_the_session_is_closed() {
+    let house = house();
+    let gateway = house.gateway();
+    let header = house.leave(&gateway).await;
+    let store = &house.switch.journal;
+    let mut record = example::pending(example::terms(1));
+    record.session = header.id;
+    let resumed = SessionJournal::resume(house.journal.clone(), header.id).await.unwrap();
+    let held = Happening::Held {
+        operation: record.operation.digest,
+        approval: record.id.clone(),
+        terms: record.terms.clone(),
+        deadline: record.deadline,
+    };
+    // What was sent before it was answered after it was held.
+    let answered = Happening::Answered {
+        operation: countersign_infra::domain::id::Digest::of(b"select 1"),
+        outcome: Outcome::not_known("it does not matter", 1),
+        bytes: 0,
+    };
+    resumed.unwrap().append(vec![held, answered]).await.unwrap();
+    store.open(&record, &[]).await.unwrap();
+    let deny = Change::Vote(example::ballot(example::bob(), Choice::Deny));
+    store.change(&record.id, deny, example::at(6)).await.unwrap();
+    kill(gateway).await;
+
+    let next = house.gateway();
+    next.look(&house, &mut Vec::new()).await;
+    let events = house.switch.journal.session(header.id).await.unwrap();
+    let names: Vec<_> = events.iter().map(|event| event.what.name()).collect();
+    assert_eq!(
+        names,
+        ["session_opened", "held", "answered", "refused", "session_closed"]
+    );
+    let told = matches!(&events[3].what, Happening::Refused { code, .. } if code == "denied");
+    assert!(told, "{:?}", events[3]);
+    house.verify(header.id).await;
 }

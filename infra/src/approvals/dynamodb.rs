@@ -7,7 +7,8 @@ use crate::domain::audit::Event;
 use crate::domain::id::ApprovalId;
 pub use crate::dynamodb::DynamoStore;
 use crate::dynamodb::{
-    BY_TIME, Change, Item, Keys, OPEN, Put, SHARDS, Span, Trouble, Unwritten, check_size, number, shard, text, text_of,
+    BY_TIME, Change, Item, Keys, Lane, OPEN, Put, SHARDS, Span, Trouble, Unwritten, check_size, number, shard, text,
+    text_of,
 };
 use crate::journal::dynamodb::{event_puts, without_known};
 use async_trait::async_trait;
@@ -78,7 +79,9 @@ impl ApprovalStore for DynamoStore {
             ..Span::all(ROWS_MAX)
         };
         let found = self.indexed(&OPEN, "OPEN", &span).await?;
-        let mut late = self.read_all(&found.iter().map(Keys::of).collect::<Vec<_>>()).await?;
+        let mut late = self
+            .read_all(Lane::Decide, &found.iter().map(Keys::of).collect::<Vec<_>>())
+            .await?;
         // The index may be late: the records decide.
         late.retain(|approval| !approval.state.is_terminal() && approval.lease.until < now);
         late.sort_by_key(|approval| approval.lease.until);
@@ -138,13 +141,15 @@ impl DynamoStore {
 
     /// Those that wait for votes. They are few: all are found, and the newest taken.
     async fn pending(&self, before: &str, limit: usize) -> Result<Vec<Approval>, StoreError> {
-        let mut found = self.indexed(&OPEN, "OPEN", &Span::all(OPEN_MAX)).await?;
+        let mut found = self.indexed(&OPEN, "OPEN", &Span::look(OPEN_MAX)).await?;
         found.retain(|item| text_of(item, "state") == "pending" && text_of(item, "moment") < before);
         found.sort_by(|a, b| text_of(b, "moment").cmp(text_of(a, "moment")));
         let mut pending = Vec::new();
         // The index may be late: some of them may have ended meanwhile.
         for part in found.chunks(limit) {
-            let read = self.read_all(&part.iter().map(Keys::of).collect::<Vec<_>>()).await?;
+            let read = self
+                .read_all(Lane::Look, &part.iter().map(Keys::of).collect::<Vec<_>>())
+                .await?;
             pending.extend(read.into_iter().filter(Approval::is_open));
             if pending.len() >= limit {
                 break;
@@ -158,7 +163,7 @@ impl DynamoStore {
     async fn newest(&self, mut before: String, limit: usize) -> Result<Vec<Approval>, StoreError> {
         let newest_day = Span {
             newest_first: true,
-            ..Span::all(usize::MAX)
+            ..Span::look(usize::MAX)
         };
         let days = self.partition("the days", DAYS, &newest_day).await?;
         let until = day_of(&before);
@@ -171,7 +176,10 @@ impl DynamoStore {
                 let found = self.newest_of_day(day, &before, limit - listed.len()).await?;
                 let Some(last) = found.last() else { break };
                 before = text_of(last, "moment").to_owned();
-                listed.extend(self.read_all(&found.iter().map(Keys::of).collect::<Vec<_>>()).await?);
+                listed.extend(
+                    self.read_all(Lane::Look, &found.iter().map(Keys::of).collect::<Vec<_>>())
+                        .await?,
+                );
             }
         }
         Ok(listed)
@@ -183,7 +191,7 @@ impl DynamoStore {
             to: before.to_owned(),
             newest_first: true,
             // One more: the span's end is included.
-            limit: limit + 1,
+            ..Span::look(limit + 1)
         };
         let shards: Vec<String> = (0..SHARDS).map(|shard| shard_key(day, shard)).collect();
         let mut found = self.indexed_in(&BY_TIME, &shards, &span).await?;
@@ -194,8 +202,8 @@ impl DynamoStore {
     }
 
     /// Reads records, in the order asked. A damaged one is left out and logged: it must not hide the sound ones.
-    async fn read_all(&self, keys: &[Keys]) -> Result<Vec<Approval>, StoreError> {
-        let mut found = self.get_all("approvals", keys).await?;
+    async fn read_all(&self, lane: Lane, keys: &[Keys]) -> Result<Vec<Approval>, StoreError> {
+        let mut found = self.get_all("approvals", lane, keys).await?;
         let read = keys.iter().filter_map(|keys| {
             let item = found.remove(keys)?;
             let id = keys.pk.strip_prefix("APPROVAL#")?.parse().ok()?;

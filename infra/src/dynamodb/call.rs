@@ -50,11 +50,11 @@ pub(super) enum Failed<E> {
 
 /// Whose turns a piece of work takes, so that many questions at once never keep a decision waiting.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Lane {
+pub(crate) enum Lane {
     /// Records, hints and events: what a held statement waits for.
     #[default]
     Decide,
-    /// Indexes, and what they name: what people look through.
+    /// Lists, searches and sessions: what people look through.
     Look,
 }
 

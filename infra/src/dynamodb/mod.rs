@@ -34,7 +34,7 @@ mod read;
 mod schema;
 mod write;
 
-pub(crate) use call::Trouble;
+pub(crate) use call::{Lane, Trouble};
 pub(crate) use read::{Keys, Part, Span};
 pub(crate) use schema::{BY_APPROVAL, BY_PERSON, BY_TARGET, BY_TIME, OPEN};
 pub use schema::{INDEXES, Index};

@@ -45,6 +45,7 @@ pub(crate) struct Span {
     pub newest_first: bool,
     /// At most so many items.
     pub limit: usize,
+    pub lane: Lane,
 }
 
 impl Span {
@@ -59,6 +60,15 @@ impl Span {
             to: Self::END.to_owned(),
             newest_first: false,
             limit,
+            lane: Lane::Decide,
+        }
+    }
+
+    /// The same for what people look through: it takes no turns of those that decide.
+    pub fn look(limit: usize) -> Self {
+        Self {
+            lane: Lane::Look,
+            ..Self::all(limit)
         }
     }
 }
@@ -92,9 +102,9 @@ impl DynamoStore {
     }
 
     /// Many items as they are now, in any order, as an index named them; those that are not there are left out.
-    pub(crate) async fn get_all(&self, what: &str, keys: &[Keys]) -> Result<HashMap<Keys, Item>, Trouble> {
+    pub(crate) async fn get_all(&self, what: &str, lane: Lane, keys: &[Keys]) -> Result<HashMap<Keys, Item>, Trouble> {
         let mut found = HashMap::with_capacity(keys.len());
-        let mut time = Time::of(Lane::Look);
+        let mut time = Time::of(lane);
         // An index may show an item twice while it moves, and a batch that names one twice is refused.
         let keys: Vec<&Keys> = keys.iter().collect::<BTreeSet<_>>().into_iter().collect();
         for part in keys.chunks(BATCH_MAX) {
@@ -182,8 +192,7 @@ impl DynamoStore {
     ) -> Result<Part, Trouble> {
         let (hash, range) = index.map_or(("pk", "sk"), |index| (index.hash, index.range));
         let (mut found, mut bytes, mut step): (Vec<Item>, usize, usize) = (Vec::new(), 0, 0);
-        let lane = index.map_or(Lane::Decide, |_| Lane::Look);
-        let (mut start, mut time): (Option<Item>, Time) = (None, Time::of(lane));
+        let (mut start, mut time): (Option<Item>, Time) = (None, Time::of(span.lane));
         let mut is_whole = span.from > span.to;
         while !is_whole && found.len() < span.limit && bytes <= bytes_max {
             let room = i32::try_from((span.limit - found.len()).max(step)).unwrap_or(i32::MAX);

@@ -190,7 +190,7 @@ async fn read_from(
 ) -> Result<(Vec<Event>, bool), JournalError> {
     let span = Span {
         from: sort_key(from),
-        ..Span::all(limit)
+        ..Span::look(limit)
     };
     read(store, id, &span).await
 }
@@ -210,7 +210,8 @@ async fn read_below(
     let span = Span {
         to,
         newest_first: true,
-        ..Span::all(limit)
+        // The last one of all is what its writer goes on from.
+        ..if limit == 1 { Span::all(1) } else { Span::look(limit) }
     };
     read(store, id, &span).await
 }

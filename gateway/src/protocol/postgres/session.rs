@@ -304,6 +304,7 @@ where
         let last_words = async {
             shared.client_done.cancelled().await;
             tokio::time::sleep(LAST_WORDS_MAX).await;
+            shared.journal.idle().await;
         };
         tokio::select! {
             () = outbound.run(upstream.rest) => {}

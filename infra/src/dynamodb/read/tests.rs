@@ -102,7 +102,7 @@ async fn an_item_that_is_named_twice_is_read_once() {
         pk: "SESSION#1".to_owned(),
         sk: sk.to_owned(),
     });
-    let found = store.get_all("events", &keys).await.unwrap();
+    let found = store.get_all("events", Lane::Look, &keys).await.unwrap();
     assert_eq!(found.len(), 2);
 }
 

@@ -5,7 +5,7 @@ use crate::domain::audit::Event;
 use crate::domain::id::SessionId;
 use crate::domain::identity::PersonKey;
 use crate::dynamodb::{
-    BY_APPROVAL, BY_PERSON, BY_TARGET, BY_TIME, DynamoStore, Index, Item, Keys, SHARDS, Span, Trouble, text_of,
+    BY_APPROVAL, BY_PERSON, BY_TARGET, BY_TIME, DynamoStore, Index, Item, Keys, Lane, SHARDS, Span, Trouble, text_of,
 };
 use crate::journal::{
     CheckedQuery, JournalError, JournalQuery, Moment, PAGE_BYTES_MAX, PEOPLE_MAX, Page, too_many_people,
@@ -68,7 +68,7 @@ pub(super) async fn search(store: &DynamoStore, query: &JournalQuery) -> Result<
 /// The people who ever bore a name, an address or a subject.
 async fn people(store: &DynamoStore, word: &str) -> Result<BTreeSet<PersonKey>, JournalError> {
     let found = store
-        .partition("the people", &who(word), &Span::all(PEOPLE_MAX + 1))
+        .partition("the people", &who(word), &Span::look(PEOPLE_MAX + 1))
         .await?;
     if found.len() > PEOPLE_MAX {
         return Err(too_many_people(word));
@@ -86,7 +86,7 @@ async fn read(store: &DynamoStore, moments: Vec<Moment>) -> Result<Vec<Candidate
         .iter()
         .map(|moment| keys(moment.session(), moment.seq()))
         .collect();
-    let mut found = store.get_all("events of the journal", &wanted).await?;
+    let mut found = store.get_all("events of the journal", Lane::Look, &wanted).await?;
     moments
         .into_iter()
         .zip(wanted)
@@ -277,7 +277,7 @@ async fn days(store: &DynamoStore, from: &str, before: &str) -> Result<Vec<Strin
     let span = Span {
         from: day_of(from).unwrap_or_else(|| " ".to_owned()),
         to: day_of(before).unwrap_or_else(|| END.to_owned()),
-        ..Span::all(usize::MAX)
+        ..Span::look(usize::MAX)
     };
     let found = store.partition("the days", DAYS, &span).await?;
     Ok(found.iter().map(|item| text_of(item, "sk").to_owned()).collect())
@@ -296,7 +296,7 @@ async fn newest(
         to: before.to_owned(),
         newest_first: true,
         // One more: the span's end is included.
-        limit: STEP + 1,
+        ..Span::look(STEP + 1)
     };
     let found = store.indexed_in(index, keys, &span).await?;
     let moments = found

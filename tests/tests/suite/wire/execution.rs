@@ -1,7 +1,7 @@
 //! What is approved is what runs, once; and what is known of it when something dies.
 
 use super::Ground;
-use countersign_tests::raw::{bind, execute, parse, query, sync};
+use countersign_tests::raw::{bind, execute, flush, parse, query, sync};
 use countersign_tests::wait::eventually;
 use std::time::Duration;
 
@@ -128,4 +128,29 @@ async fn after_a_crash_what_was_held_is_abandoned_and_what_was_running_is_unknow
         assert_ne!(code, 0, "{said}");
     }
     assert!(!ground.ear.heard(CHANGE));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_held_and_cannot_wait_is_refused_and_journaled_once() {
+    let ground = Ground::start().await;
+    let mut raw = ground.raw("alice").await;
+    // A Bind whose Execute would come later: nobody could be asked for it.
+    let begun = [parse("", CHANGE), bind("", "", &[]), flush()];
+    raw.send_all(&begun).await.unwrap();
+    raw.until(b'E').await.unwrap();
+    raw.send(&sync()).await.unwrap();
+    raw.words().await.unwrap();
+    let told = ground
+        .world
+        .json("bob", &["audit", "--event", "held,refused", "--json"])
+        .unwrap();
+    let names: Vec<&str> = told["events"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|event| event["event"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["refused", "held"], "{told:#}");
+    assert_eq!(told["events"][0]["approval"], told["events"][1]["approval"]);
+    ground.untouched("refused").await;
 }

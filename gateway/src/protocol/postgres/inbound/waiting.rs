@@ -34,14 +34,14 @@ impl<C: AsyncRead + Unpin> Inbound<C> {
         };
         if draft.leaves_portal {
             let refusal = bound_without_execute();
-            held.hold.withdraw(&refusal.message, &self.shared.journal).await;
-            return Ok(Err(refusal));
+            let withdrawn = held.hold.withdraw(&refusal.message, &self.shared.journal).await;
+            return Ok(Err(refusal.told_by(&withdrawn)));
         }
         match self.make_room().await {
             Ok(Ok(())) => {}
             Ok(Err(refusal)) => {
-                held.hold.withdraw(&refusal.message, &self.shared.journal).await;
-                return Ok(Err(refusal));
+                let withdrawn = held.hold.withdraw(&refusal.message, &self.shared.journal).await;
+                return Ok(Err(refusal.told_by(&withdrawn)));
             }
             Err(end) => {
                 held.hold.abandon(&end.to_string(), &self.shared.journal).await;
