@@ -1,24 +1,24 @@
 //! The parts of a running gateway, how they are put together, and how they stop.
 
-use crate::config::{Config, Speaks, Target, TargetKind};
 use crate::console::{self, ApiLimits, Console, ConsoleParts, ServeLimits, TargetEntry};
 use crate::digests::{Digests, Means};
 use crate::gate::Gate;
 use crate::hold::{Holds, Writers};
-use crate::policy::{PolicyHandle, TargetFacts};
 use crate::protocol::postgres::connection::Cancels;
 use crate::protocol::postgres::effects::Analyst;
 use crate::protocol::postgres::startup::Entry;
 use crate::record::{RecordError, Spool};
 use crate::sessions::SessionRegistry;
 use crate::settle::{self, Settler, Trail};
-use crate::stores::Stores;
 use crate::vault::Vault;
 use anyhow::Context;
+use countersign_infra::config::{Config, ConfigError, Speaks, Target, TargetKind};
 use countersign_infra::domain::access_request::Protocol;
 use countersign_infra::identity::oidc::Verifier;
 use countersign_infra::journal::Journal;
+use countersign_infra::policy::{PolicyHandle, TargetFacts};
 use countersign_infra::recordings::key::{KeyError, Keyring, SigningKey};
+use countersign_infra::stores::Stores;
 use std::collections::BTreeMap;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -81,9 +81,22 @@ impl KnownTarget {
     }
 }
 
+/// Reads a configuration with all that it refers to: what a gateway starts with. Blocks on the file system.
+pub fn load(path: &Path) -> Result<Config, ConfigError> {
+    Config::load_with_references(path, |target| {
+        let password = Vault::check_password(target)
+            .err()
+            .map(|error| ("password", error.to_string()));
+        let ca = Vault::check_tls(target)
+            .err()
+            .map(|error| ("tls.ca", error.to_string()));
+        password.into_iter().chain(ca).collect()
+    })
+}
+
 /// Runs the gateway of this configuration until SIGTERM, SIGINT, or a part that cannot go on.
 pub async fn run(config: PathBuf) -> anyhow::Result<()> {
-    let config = tokio::task::spawn_blocking(move || Config::load_with_references(&config)).await??;
+    let config = tokio::task::spawn_blocking(move || load(&config)).await??;
     countersign_infra::telemetry::start(config.gateway.log_json);
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
@@ -160,7 +173,7 @@ async fn assemble(config: Config, stop: &CancellationToken) -> anyhow::Result<(A
         tokio::task::spawn_blocking(move || open_directory(&directory)).await??
     };
     let key = Arc::new(key);
-    let stores = Stores::open(&config).await?;
+    let stores = crate::stores::open(&config).await?;
     let policy = PolicyHandle::start(config.policy.path.clone(), stop.clone()).context("the policy")?;
     let holds = Holds::new(
         stores.approvals.clone(),

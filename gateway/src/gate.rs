@@ -2,7 +2,6 @@
 
 use crate::hold::{Hold, Holds};
 use crate::journal::SessionJournal;
-use crate::policy::{PolicyHandle, Question, TargetFacts, Verdict};
 use crate::refusal::{Cause, Refusal};
 use chrono::Utc;
 use countersign_infra::domain::access_request::AccessRequest;
@@ -11,6 +10,7 @@ use countersign_infra::domain::audit::{Happening, VerdictWord};
 use countersign_infra::domain::display::head;
 use countersign_infra::domain::id::{ApprovalId, Digest};
 use countersign_infra::operations::{OperationError, OperationStore, WholeOperation};
+use countersign_infra::policy::{PolicyHandle, Question, TargetFacts, Verdict};
 use std::sync::Arc;
 use std::time::Duration;
 

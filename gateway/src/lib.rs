@@ -7,14 +7,12 @@
 pub mod app;
 pub mod catalog;
 pub mod cli;
-pub mod config;
 pub mod console;
 pub mod digests;
 pub mod gate;
 pub mod hold;
 pub mod journal;
 pub mod mask;
-pub mod policy;
 pub mod protocol;
 pub mod record;
 pub mod refusal;

@@ -9,6 +9,7 @@ pub mod approvals;
 pub mod aws;
 pub mod backoff;
 pub mod chat_links;
+pub mod config;
 #[cfg(any(test, feature = "contract"))]
 pub mod crash;
 pub mod domain;
@@ -20,5 +21,7 @@ pub mod grants;
 pub mod identity;
 pub mod journal;
 pub mod operations;
+pub mod policy;
 pub mod recordings;
+pub mod stores;
 pub mod telemetry;

@@ -1,8 +1,8 @@
 //! `countersign check`: says whether a gateway would start with this configuration.
 
 use super::terminal;
-use crate::config::{Config, ConfigError, Problem, Target};
-use crate::policy::Policies;
+use countersign_infra::config::{Config, ConfigError, Problem, Target};
+use countersign_infra::policy::Policies;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -102,10 +102,7 @@ async fn find(path: &Path) -> anyhow::Result<Findings> {
 /// The configuration with what is wrong in its references, or what keeps it from being read at all.
 fn load(path: &Path) -> Result<(Config, Vec<Finding>), Vec<Finding>> {
     let config = Config::load(path).map_err(Finding::of)?;
-    let problems = Config::load_with_references(path)
-        .err()
-        .map(Finding::of)
-        .unwrap_or_default();
+    let problems = crate::app::load(path).err().map(Finding::of).unwrap_or_default();
     Ok((config, problems))
 }
 

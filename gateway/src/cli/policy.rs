@@ -4,12 +4,12 @@ mod case;
 mod expectations;
 
 use super::terminal::{print, print_json};
-use crate::config::Config;
-use crate::policy::Policies;
 use anyhow::Context;
 use case::{Answer, Asked, Ground};
 use chrono::{DateTime, Utc};
+use countersign_infra::config::Config;
 use countersign_infra::domain::display::escape;
+use countersign_infra::policy::Policies;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -3,13 +3,13 @@
 use super::Console;
 use super::guard::AskedBy;
 use super::problem::Problem;
-use crate::policy::GatewayAction;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use chrono::Utc;
 use countersign_infra::domain::identity::{Person, PersonKey};
 use countersign_infra::identity::oidc::TokenError;
+use countersign_infra::policy::GatewayAction;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
 

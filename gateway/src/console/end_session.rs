@@ -4,9 +4,9 @@ use super::Console;
 use super::caller::Caller;
 use super::problem::Problem;
 use super::texts::session_id;
-use crate::policy::GatewayAction;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use countersign_infra::policy::GatewayAction;
 use std::sync::Arc;
 
 /// Ends a live session of this gateway: one's own, or anyone's where the policy lets.

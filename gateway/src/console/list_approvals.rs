@@ -5,11 +5,11 @@ use super::caller::{Caller, Query};
 use super::problem::Problem;
 use super::show_approval::seen;
 use super::view::{ApprovalShape, ApprovalView};
-use crate::policy::GatewayAction;
 use axum::Json;
 use axum::extract::State;
 use countersign_infra::approvals::ApprovalQuery;
 use countersign_infra::domain::approval::Approval;
+use countersign_infra::policy::GatewayAction;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 

@@ -6,7 +6,6 @@ use super::moment::moment;
 use super::problem::Problem;
 use super::search_audit::note_reading;
 use super::view::{ClientShape, PersonShape};
-use crate::policy::GatewayAction;
 use crate::sessions::{LiveSession, LiveState};
 use axum::Json;
 use axum::extract::State;
@@ -17,6 +16,7 @@ use countersign_infra::domain::id::SessionId;
 use countersign_infra::domain::identity::Person;
 use countersign_infra::domain::session::SessionHeader;
 use countersign_infra::journal::JournalQuery;
+use countersign_infra::policy::GatewayAction;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 

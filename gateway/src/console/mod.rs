@@ -8,7 +8,6 @@ mod describe;
 mod end_session;
 mod guard;
 mod health;
-mod journal;
 mod link_recording;
 mod list_approvals;
 mod list_recordings;
@@ -33,7 +32,6 @@ mod vote;
 mod withdraw;
 
 pub use caller::Caller;
-pub use journal::ApiJournal;
 pub use link_recording::{LinkList, LinkView};
 pub use list_approvals::ApprovalPage;
 pub use list_sessions::{SessionList, SessionView};
@@ -51,7 +49,6 @@ pub use vote::{ChoiceWord, ViaWord, VoteBody};
 pub use withdraw::WithdrawBody;
 
 use crate::catalog::Listed;
-use crate::policy::{GatewayAction, PolicyHandle};
 use crate::sessions::SessionRegistry;
 use axum::extract::DefaultBodyLimit;
 use chrono::Utc;
@@ -59,8 +56,9 @@ use countersign_infra::approvals::{ApprovalStore, StoreClock};
 use countersign_infra::domain::approval::Approval;
 use countersign_infra::domain::identity::Person;
 use countersign_infra::identity::oidc::Verifier;
-use countersign_infra::journal::Journal;
+use countersign_infra::journal::{Journal, SharedJournal};
 use countersign_infra::operations::OperationStore;
+use countersign_infra::policy::{GatewayAction, PolicyHandle};
 use countersign_infra::recordings::RecordingStore;
 use countersign_infra::recordings::key::Keyring;
 use std::sync::Arc;
@@ -140,7 +138,7 @@ pub struct Console {
     listed: Listed,
     recording_keys: Keyring,
     reader: Arc<dyn Journal>,
-    journal: journal::ApiJournal,
+    journal: SharedJournal,
     verifier: Arc<Verifier>,
     policy: PolicyHandle,
     sessions: SessionRegistry,
@@ -157,7 +155,7 @@ pub struct Console {
 impl Console {
     /// Makes the API's state and starts its journal writer on `tasks`. The writer ends when the state is dropped.
     pub fn start(parts: ConsoleParts, tasks: &TaskTracker) -> Arc<Self> {
-        let journal = journal::ApiJournal::start(
+        let journal = SharedJournal::start(
             parts.journal.clone(),
             parts.approvals.clone(),
             parts.gateway.clone(),

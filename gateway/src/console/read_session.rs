@@ -6,11 +6,11 @@ use super::problem::Problem;
 use super::search_audit::note_reading;
 use super::texts::session_id;
 use super::view::EventShape;
-use crate::policy::GatewayAction;
 use axum::Json;
 use axum::extract::{Path, State};
 use countersign_infra::domain::audit::{Event, Happening};
 use countersign_infra::journal::JournalError;
+use countersign_infra::policy::GatewayAction;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 

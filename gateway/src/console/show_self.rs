@@ -4,10 +4,10 @@ use super::Console;
 use super::caller::Caller;
 use super::problem::Problem;
 use super::view::PersonShape;
-use crate::policy::GatewayAction;
 use axum::Json;
 use axum::extract::State;
 use countersign_infra::domain::identity::Person;
+use countersign_infra::policy::GatewayAction;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 

@@ -4,7 +4,7 @@
 
 mod roots;
 
-use crate::config::{self, Config, ReferenceError, UpstreamTlsMode};
+use countersign_infra::config::{self, Config, ReferenceError, UpstreamTlsMode};
 use countersign_infra::domain::secret::Secret;
 use roots::Roots;
 use rustls::pki_types::ServerName;

@@ -1,6 +1,6 @@
 //! The certificate authorities that vouch for a target's server.
 
-use crate::config::{Reference, ReferenceError, Speaks, tls_provider};
+use countersign_infra::config::{Reference, ReferenceError, Speaks, tls_provider};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};

@@ -2,7 +2,9 @@
 
 use super::Timestamp;
 use super::access_request::{AccessRequest, Client, Operation, Part, Place, Protocol};
-use super::approval::{Approval, Ballot, Choice, Clause, HeldOperation, Lease, NewApproval, Terms, Via};
+use super::approval::{
+    Approval, Ballot, Change, Choice, Clause, HeldOperation, Lease, NewApproval, Outcome, Terms, Via,
+};
 use super::chat_link::{ChatAccount, ChatPlatform};
 use super::effect::{EffectKind, Effects};
 use super::grant::Grant;
@@ -212,4 +214,91 @@ pub fn chat_account(number: u64) -> ChatAccount {
         team: "T0001".to_owned(),
         user: format!("U{number:04}"),
     }
+}
+
+fn outcome(ok: bool, summary: &str) -> Outcome {
+    Outcome {
+        ok,
+        summary: summary.to_owned(),
+        rows: ok.then_some(1),
+        duration_ms: 12,
+    }
+}
+
+fn approve(name: &str) -> Change {
+    Change::Vote(ballot(person(name, &["dba"]), Choice::Approve))
+}
+
+fn after(approval: Approval, changes: &[Change]) -> Approval {
+    let times = (10..).map(at);
+    let changed = |approval: Approval, (now, change): (Timestamp, &Change)| match approval.apply(change.clone(), now) {
+        Ok(next) => next,
+        Err(rejected) => panic!("an example is refused: {rejected}"),
+    };
+    times.zip(changes).fold(approval, changed)
+}
+
+/// An approval in every state, and of every kind that people are shown otherwise.
+pub fn approvals() -> Vec<(&'static str, Approval)> {
+    let epoch = EPOCH;
+    let why = || "cancelled by the client".to_owned();
+    let sent = [approve("bob"), Change::Execute { epoch }];
+    let finish = |outcome| [sent.as_slice(), &[Change::Finish { epoch, outcome }]].concat();
+    let lost = [
+        sent.as_slice(),
+        &[Change::LoseOutcome {
+            epoch,
+            why: "the server closed the connection".to_owned(),
+        }],
+    ]
+    .concat();
+    let mut denial = ballot(bob(), Choice::Deny);
+    denial.reason = Some("the customer has not been asked".to_owned());
+    let mut expired = pending(terms(2));
+    expired = after(expired, &[approve("bob")]);
+    if let Ok(over) = expired.apply(Change::Expire, expired.deadline) {
+        expired = over;
+    }
+    let mut long = pending(terms(1));
+    long.operation.display = format!("INSERT INTO orders VALUES {}", "(1, 'x'), ".repeat(1000));
+    long.operation.display_bytes = 2_000_000;
+    let mut copy = pending(terms(1));
+    copy.operation.display = "COPY orders FROM STDIN".to_owned();
+    copy.operation.display_bytes = copy.operation.display.len() as u64;
+    copy.operation.unseen_data = true;
+    let mut everything = pending(Terms {
+        critical: true,
+        grant_seconds: Some(900),
+        ..terms(2)
+    });
+    everything.operation.has_where = false;
+    everything.operation.in_transaction = true;
+    everything.operation.effects.add_object(EffectKind::Call, "pg_sleep");
+    everything.requester.kind = PersonKind::Machine;
+    vec![
+        ("pending", pending(terms(1))),
+        ("pending, one of two", after(pending(terms(2)), &[approve("bob")])),
+        ("pending, too long for a card", long),
+        ("pending, rows not seen", copy),
+        ("pending, with every warning", everything),
+        ("approved", after(pending(terms(1)), &[approve("bob")])),
+        ("executing", after(pending(terms(1)), &sent)),
+        ("done", after(pending(terms(1)), &finish(outcome(true, "DELETE 1")))),
+        (
+            "failed",
+            after(
+                pending(terms(1)),
+                &finish(outcome(false, "23503: a foreign key stands against it")),
+            ),
+        ),
+        ("unknown", after(pending(terms(1)), &lost)),
+        ("denied", after(pending(terms(1)), &[Change::Vote(denial)])),
+        ("expired", expired),
+        (
+            "withdrawn",
+            after(pending(terms(1)), &[Change::Withdraw { why: why() }]),
+        ),
+        ("abandoned", after(pending(terms(1)), &[Change::Abandon { why: why() }])),
+        ("revoked", after(pending(terms(1)), &[Change::Revoke { why: why() }])),
+    ]
 }

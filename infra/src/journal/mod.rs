@@ -14,6 +14,7 @@ mod moment;
 pub mod operations;
 mod query;
 mod retention;
+mod shared;
 pub mod words;
 
 pub use moment::{InvalidMoment, Moment, NoMoment};
@@ -21,6 +22,7 @@ pub use operations::{AuditedOperation, JournalExt, OperationPage, OperationQuery
 pub use query::{CheckedQuery, JournalQuery, PAGE_BYTES_MAX, PEOPLE_MAX, people_words, searched_text};
 
 pub use retention::{Retention, SESSION_MAX};
+pub use shared::{NotNoted, SharedJournal};
 
 pub(crate) use query::too_many_people;
 

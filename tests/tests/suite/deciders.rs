@@ -2,7 +2,6 @@
 //! journal tells of each.
 
 use chrono::Utc;
-use countersign_gateway::console::ApiJournal;
 use countersign_gateway::hold::{Holds, Ready};
 use countersign_gateway::journal::SessionJournal;
 use countersign_infra::approvals::{ApprovalStore, ChangeError};
@@ -13,7 +12,7 @@ use countersign_infra::domain::example::{ballot, header, person, request, terms}
 use countersign_infra::domain::id::{ApprovalId, SessionId};
 use countersign_infra::dynamodb::DynamoStore;
 use countersign_infra::embedded::EmbeddedStore;
-use countersign_infra::journal::{Journal, JournalQuery};
+use countersign_infra::journal::{Journal, JournalQuery, SharedJournal};
 use countersign_tests::cloud::Cloud;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -50,7 +49,7 @@ struct Gateway {
     approvals: Arc<dyn ApprovalStore>,
     journal: Arc<dyn Journal>,
     holds: Arc<Holds>,
-    api: Arc<ApiJournal>,
+    api: Arc<SharedJournal>,
     stop: CancellationToken,
 }
 
@@ -61,7 +60,7 @@ impl Gateway {
         let url = "https://gateway.example".parse().unwrap();
         let holds = Holds::new(approvals.clone(), name.to_owned(), &url).unwrap();
         let tasks = TaskTracker::new();
-        let api = ApiJournal::start(journal.clone(), approvals.clone(), name.to_owned(), &tasks);
+        let api = SharedJournal::start(journal.clone(), approvals.clone(), name.to_owned(), &tasks);
         let stop = CancellationToken::new();
         let (following, until) = (holds.clone(), stop.clone());
         tokio::spawn(async move { following.follow_feed(until).await });

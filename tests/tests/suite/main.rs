@@ -4,6 +4,7 @@
 mod api;
 mod audited;
 mod bad_input;
+mod cards;
 mod cloud;
 mod configuration;
 mod crashes;

@@ -1,14 +1,14 @@
 //! One question as `policy test` puts it, and its answer.
 
-use crate::config::Config;
-use crate::policy::{Policies, Question, TargetFacts, Verdict};
 use crate::protocol::postgres::effects::{Analysis, Analyst, Prepared, Role, StatementFacts};
 use chrono::{DateTime, Utc};
+use countersign_infra::config::Config;
 use countersign_infra::domain::access_request::{AccessRequest, Client, Operation, Place, Protocol};
 use countersign_infra::domain::approval::Terms;
 use countersign_infra::domain::effect::{EffectKind, Effects};
 use countersign_infra::domain::id::SessionId;
 use countersign_infra::domain::identity::{Person, PersonKey, PersonKind};
+use countersign_infra::policy::{Policies, Question, TargetFacts, Verdict};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr};

@@ -2,8 +2,8 @@
 
 use super::case::VerdictName;
 use super::*;
-use crate::policy::Policies;
 use clap::Parser;
+use countersign_infra::policy::Policies;
 use std::path::Path;
 
 #[derive(Debug, Parser)]

@@ -7,12 +7,11 @@ pub use walk::Walk;
 
 use super::client::{ClientError, ConnectArgs, GatewayClient};
 use crate::catalog::{Catalog, Listed, RecordingPage};
-use crate::config::{Config, Store};
 use crate::console::LinkList;
-use crate::stores::{STORE_FILE, Stores};
 use anyhow::Context;
 use bytes::Bytes;
 use chrono::{NaiveDate, TimeDelta, Utc};
+use countersign_infra::config::{Config, Store};
 use countersign_infra::domain::audit::{Event, Happening};
 use countersign_infra::domain::id::{Digest, SessionId};
 use countersign_infra::journal::{JournalError, JournalQuery, Page, Retention};
@@ -20,6 +19,7 @@ use countersign_infra::recordings::RecordingError;
 use countersign_infra::recordings::chain::Anchor;
 use countersign_infra::recordings::key::{Keyring, PublicKey};
 use countersign_infra::recordings::proof::Witness;
+use countersign_infra::stores::{STORE_FILE, Stores};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -108,7 +108,7 @@ impl From {
             ),
             Store::Aws(_) => {}
         }
-        Ok(Self::of(Stores::open(config).await?, data.join(KEYS_DIRECTORY)))
+        Ok(Self::of(crate::stores::open(config).await?, data.join(KEYS_DIRECTORY)))
     }
 
     /// Stores that are open; `keys` is where the gateway that owns them keeps its keys.

@@ -1,8 +1,8 @@
 //! Certificates: of issuers, of our own listeners, and of targets.
 
 use super::{AUDIENCE, alice, check};
-use countersign_gateway::config::{Config, Reference, Speaks, Tls, TlsError};
 use countersign_gateway::vault::{UpstreamTls, Vault};
+use countersign_infra::config::{Config, Reference, Speaks, Tls, TlsError};
 use countersign_infra::identity::oidc::{self, TokenError, Verifier};
 use countersign_tests::certificates::{Authority, LOCAL_NAMES, Leaf};
 use countersign_tests::issuer::Issuer;
@@ -212,7 +212,7 @@ fn with_target(directory: &Path, ca: &str, host: &str) -> Config {
          password = \"file:password\"\ntls.ca = \"file:ca.pem\"\n"
     );
     std::fs::write(directory.join("countersign.toml"), text).unwrap();
-    Config::load_with_references(&directory.join("countersign.toml")).unwrap()
+    countersign_gateway::app::load(&directory.join("countersign.toml")).unwrap()
 }
 
 fn trusting(ca: &str) -> ClientConfig {
