@@ -5,6 +5,7 @@
     allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")
 )]
 
+pub mod announcements;
 pub mod approvals;
 pub mod aws;
 pub mod backoff;

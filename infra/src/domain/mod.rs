@@ -1,6 +1,7 @@
 //! The words of the product, as values: no I/O, no clock, no async.
 
 pub mod access_request;
+pub mod announcement;
 pub mod approval;
 pub mod audit;
 pub mod chat_link;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// The steps from an empty file to the newest schema. A step that was released is never changed: add another.
-const STEPS: [&str; 4] = [APPROVALS, JOURNAL, PEOPLE, GRANTS_AND_LINKS];
+const STEPS: [&str; 5] = [APPROVALS, JOURNAL, PEOPLE, GRANTS_AND_LINKS, ANNOUNCEMENTS];
 
 const APPROVALS: &str = "
 CREATE TABLE approvals (
@@ -122,6 +122,16 @@ CREATE TABLE chat_links (
     record TEXT NOT NULL,
     PRIMARY KEY (platform, team, user)
 ) STRICT;
+";
+
+// `record` is the truth; `due` is what searches read.
+const ANNOUNCEMENTS: &str = "
+CREATE TABLE announcements (
+    approval TEXT PRIMARY KEY,
+    due INTEGER,
+    record TEXT NOT NULL
+) STRICT;
+CREATE INDEX announcements_due ON announcements (due) WHERE due IS NOT NULL;
 ";
 
 /// How long SQLite itself waits for another process's lock. Below a call's deadline, so that the reason is told.

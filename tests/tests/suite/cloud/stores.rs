@@ -2,6 +2,7 @@
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use chrono::{TimeDelta, Utc};
+use countersign_infra::announcements::{self, flaky::FlakyAnnouncements};
 use countersign_infra::approvals::contract;
 use countersign_infra::approvals::flaky::FlakyApprovals;
 use countersign_infra::chat_links::{self, flaky::FlakyChatLinks};
@@ -60,6 +61,13 @@ async fn grants_in_dynamodb_keep_the_contract_also_on_a_bad_line() {
     grants::contract::holds(Arc::new(store().await)).await;
     let flaky = FlakyGrants::new(store().await, Schedule::new(1));
     grants::contract::holds(Arc::new(flaky)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn announcements_in_dynamodb_keep_the_contract_also_on_a_bad_line() {
+    announcements::contract::holds(Arc::new(store().await)).await;
+    let flaky = FlakyAnnouncements::new(store().await, Schedule::new(1));
+    announcements::contract::holds(Arc::new(flaky)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
