@@ -4,5 +4,6 @@
     allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")
 )]
 
+pub mod answer;
 pub mod card;
 pub mod chat;

@@ -20,8 +20,6 @@ pub struct Announcement {
     pub posts: Vec<Post>,
     /// Who posts at present: of two bots at once, one does.
     pub turn: Option<Turn>,
-    /// The version of the approval that every message shows; 0 before the first.
-    pub shown: u64,
     /// When somebody should look again, though nothing changes (a reminder, an escalation, a turn that nobody ended); none
     /// once there is nothing left to do.
     pub due: Option<Timestamp>,
@@ -100,7 +98,6 @@ impl Announcement {
             created,
             posts: Vec::new(),
             turn: None,
-            shown: 0,
             due: None,
         }
     }
