@@ -4,6 +4,9 @@
     allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")
 )]
 
+pub mod announce;
 pub mod answer;
 pub mod card;
 pub mod chat;
+pub mod plan;
+pub mod routes;

@@ -17,6 +17,7 @@ pub async fn holds(store: Store) {
     a_link_made_anew_is_not_taken_for_the_former(&store).await;
     a_link_is_removed_once_and_for_all(&store).await;
     of_twenty_who_link_one_account_at_once_one_does(&store).await;
+    all_links_are_listed_and_none_that_was_removed(&store).await;
 }
 
 async fn an_account_has_the_link_that_was_put_last(store: &Store) {
@@ -110,6 +111,17 @@ async fn of_twenty_who_link_one_account_at_once_one_does(store: &Store) {
         linked += usize::from(call.await.unwrap_or_else(|e| panic!("{e}")));
     }
     assert_eq!(linked, 1);
+}
+
+async fn all_links_are_listed_and_none_that_was_removed(store: &Store) {
+    let kept = put(store, link(7, 0), None).await;
+    let removed = put(store, link(8, 0), None).await;
+    again(|| store.remove(&removed)).await.unwrap_or_else(|e| panic!("{e}"));
+    let all = again(|| store.all(1000)).await.unwrap_or_else(|e| panic!("{e}"));
+    assert!(all.contains(&kept), "{all:?}");
+    assert!(all.iter().all(|link| link.account != chat_account(8)), "{all:?}");
+    let one = again(|| store.all(1)).await.unwrap_or_else(|e| panic!("{e}"));
+    assert!(one.len() <= 1, "{one:?}");
 }
 
 fn link(account: u64, second: i64) -> ChatLink {

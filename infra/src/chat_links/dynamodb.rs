@@ -1,11 +1,16 @@
-//! Chat links in DynamoDB: one item an account.
+//! Chat links in DynamoDB: one item an account, and for each an item that leads to it, all of those in one partition.
 
 use super::{ChatLinkError, ChatLinkStore};
 use crate::domain::chat_link::{ChatAccount, ChatLink};
 use crate::domain::id::DigestBuilder;
 pub use crate::dynamodb::DynamoStore;
-use crate::dynamodb::{Change, Item, Keys, Put, Trouble, Unwritten, check_size, text, text_of};
+use crate::dynamodb::{Change, Item, Keys, Lane, Put, Span, Trouble, Unwritten, check_size, text, text_of};
 use async_trait::async_trait;
+
+const LINK: &str = "LINK";
+
+/// The partition of what leads to links.
+const LISTED: &str = "CHATS";
 
 #[async_trait]
 impl ChatLinkStore for DynamoStore {
@@ -25,7 +30,11 @@ impl ChatLinkStore for DynamoStore {
             item: item(link)?,
             change,
         };
-        match self.write("a chat link", &[put]).await {
+        let listed = Put {
+            item: listed(&link.account),
+            change: Change::Hint,
+        };
+        match self.write("a chat link", &[put, listed]).await {
             Ok(()) => Ok(()),
             Err(Unwritten::Trouble(trouble)) => Err(trouble.into()),
             Err(Unwritten::Conditions(_)) => {
@@ -45,6 +54,28 @@ impl ChatLinkStore for DynamoStore {
             }),
         }
     }
+
+    async fn all(&self, limit: usize) -> Result<Vec<ChatLink>, ChatLinkError> {
+        let listed = self.partition("chat links", LISTED, &Span::look(limit)).await?;
+        let keys: Vec<Keys> = listed
+            .iter()
+            .map(|item| Keys {
+                pk: text_of(item, "sk").to_owned(),
+                sk: LINK.to_owned(),
+            })
+            .collect();
+        let mut found = self.get_all("chat links", Lane::Look, &keys).await?;
+        let sound = keys.iter().filter_map(|keys| {
+            let item = found.remove(keys)?;
+            let link: Option<ChatLink> = serde_json::from_str(text_of(&item, "record")).ok();
+            let sound = link.and_then(|link| read(&link.account.clone(), &item).ok());
+            if sound.is_none() {
+                tracing::error!(key = %keys.pk, "a damaged chat link is left out of a list");
+            }
+            sound
+        });
+        Ok(sound.collect())
+    }
 }
 
 impl From<Trouble> for ChatLinkError {
@@ -61,8 +92,16 @@ fn keys(account: &ChatAccount) -> Keys {
         .part("user", account.user.as_bytes());
     Keys {
         pk: format!("CHAT#{}#{}", account.platform.as_str(), digest.finish()),
-        sk: "LINK".to_owned(),
+        sk: LINK.to_owned(),
     }
+}
+
+/// Leads to the link of an account; stays when that is removed.
+fn listed(account: &ChatAccount) -> Item {
+    Item::from([
+        ("pk".to_owned(), text(LISTED)),
+        ("sk".to_owned(), text(keys(account).pk)),
+    ])
 }
 
 fn record(link: &ChatLink) -> Result<String, ChatLinkError> {

@@ -55,6 +55,33 @@ impl ChatLinkStore for EmbeddedStore {
         })
         .await?
     }
+
+    async fn all(&self, limit: usize) -> Result<Vec<ChatLink>, ChatLinkError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.read_points(move |connection| {
+            let mut select = connection.prepare_cached(
+                "SELECT platform, team, user, record FROM chat_links ORDER BY platform, team, user LIMIT ?",
+            )?;
+            let rows = select.query_map(params![limit], |row| {
+                Ok([text(row, 0)?, text(row, 1)?, text(row, 2)?, text(row, 3)?])
+            })?;
+            let rows = rows.collect::<Result<Vec<_>, _>>()?;
+            Ok(Ok(rows
+                .iter()
+                .filter_map(|[platform, team, user, stored]| {
+                    let sound = serde_json::from_str::<ChatLink>(stored).ok().filter(|link| {
+                        let account = &link.account;
+                        (account.platform.as_str(), &account.team, &account.user) == (platform, team, user)
+                    });
+                    if sound.is_none() {
+                        tracing::error!(%platform, %team, %user, "a damaged chat link is left out of a list");
+                    }
+                    sound
+                })
+                .collect()))
+        })
+        .await?
+    }
 }
 
 impl From<Trouble> for ChatLinkError {

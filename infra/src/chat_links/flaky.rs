@@ -36,4 +36,8 @@ impl<S: ChatLinkStore> ChatLinkStore for FlakyChatLinks<S> {
     async fn remove(&self, link: &ChatLink) -> Result<(), ChatLinkError> {
         self.call(self.store.remove(link)).await
     }
+
+    async fn all(&self, limit: usize) -> Result<Vec<ChatLink>, ChatLinkError> {
+        self.call(self.store.all(limit)).await
+    }
 }

@@ -42,4 +42,7 @@ pub trait ChatLinkStore: Send + Sync + 'static {
 
     /// Removes a link. The same again is accepted.
     async fn remove(&self, link: &ChatLink) -> Result<(), ChatLinkError>;
+
+    /// All links, at most so many: for lists of whom to write to, never to decide. A damaged one is left out and logged.
+    async fn all(&self, limit: usize) -> Result<Vec<ChatLink>, ChatLinkError>;
 }
