@@ -26,3 +26,4 @@ pub mod policy;
 pub mod recordings;
 pub mod stores;
 pub mod telemetry;
+pub mod tickets;

@@ -2,6 +2,7 @@
 
 use crate::approvals::ApprovalStore;
 use crate::aws::Aws;
+use crate::chat_links::ChatLinkStore;
 use crate::config::{AwsStore, Config, OperationsKey, Store};
 use crate::dynamodb::DynamoStore;
 use crate::embedded::EmbeddedStore;
@@ -13,6 +14,7 @@ use crate::operations::s3::S3Operations;
 use crate::recordings::RecordingStore;
 use crate::recordings::disk::DiskRecordings;
 use crate::recordings::s3::S3Recordings;
+use crate::tickets::TicketStore;
 use crate::{operations, recordings};
 use anyhow::Context;
 use chrono::TimeDelta;
@@ -43,13 +45,15 @@ pub fn no_operations_key(error: &KeyFileError) -> String {
     }
 }
 
-/// Where approvals, journal, recordings and whole operations live.
+/// Where approvals, journal, recordings, whole operations, chat links and tickets live.
 #[derive(Clone)]
 pub struct Stores {
     pub approvals: Arc<dyn ApprovalStore>,
     pub journal: Arc<dyn Journal>,
     pub recordings: Arc<dyn RecordingStore>,
     pub operations: Arc<dyn OperationStore>,
+    pub chat_links: Arc<dyn ChatLinkStore>,
+    pub tickets: Arc<dyn TicketStore>,
 }
 
 impl Stores {
@@ -67,9 +71,11 @@ impl Stores {
                 .await??;
                 Ok(Self {
                     approvals: Arc::new(store.clone()),
-                    journal: Arc::new(store),
+                    journal: Arc::new(store.clone()),
                     recordings: Arc::new(DiskRecordings::under(&directory)),
                     operations: Arc::new(DiskOperations::under(&directory, Arc::new(keys))),
+                    chat_links: Arc::new(store.clone()),
+                    tickets: Arc::new(store),
                 })
             }
             Store::Aws(options) => Self::open_aws(options).await,
@@ -90,6 +96,7 @@ impl Stores {
             journal: Arc::new(Crashing::new(self.journal, &point)),
             recordings: Arc::new(Crashing::new(self.recordings, &point)),
             operations: Arc::new(Crashing::new(self.operations, &point)),
+            ..self
         })
     }
 
@@ -133,9 +140,11 @@ impl Stores {
         );
         Ok(Self {
             approvals: Arc::new(store.clone()),
-            journal: Arc::new(store),
+            journal: Arc::new(store.clone()),
             recordings: Arc::new(recordings),
             operations: Arc::new(operations),
+            chat_links: Arc::new(store.clone()),
+            tickets: Arc::new(store),
         })
     }
 }

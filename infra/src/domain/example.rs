@@ -11,6 +11,7 @@ use super::grant::Grant;
 use super::id::{ApprovalId, Digest, GrantId, RunId, SessionId};
 use super::identity::{Person, PersonKey, PersonKind};
 use super::session::{SessionHeader, SessionNumber};
+use super::ticket::{ConfirmVote, ConnectAnswer, ConnectWeb, LinkChat, PageSession, Purpose, SignIn};
 use chrono::{DateTime, TimeDelta};
 use uuid::Uuid;
 
@@ -214,6 +215,51 @@ pub fn chat_account(number: u64) -> ChatAccount {
         team: "T0001".to_owned(),
         user: format!("U{number:04}"),
     }
+}
+
+/// A browser that is at the issuer, on its way to a page.
+pub fn sign_in(return_to: &str) -> Purpose {
+    Purpose::SignIn(SignIn {
+        issuer: "https://id.example".to_owned(),
+        return_to: return_to.to_owned(),
+        browser: Digest::of(b"browser"),
+        anew: false,
+    })
+}
+
+/// Tickets of every purpose, with texts that stores must keep as they are.
+pub fn every_purpose() -> [Purpose; 5] {
+    let text = || "Grüße \u{0}\"\\\u{2028}".to_owned();
+    [
+        sign_in("/approvals?a=b&c=ü"),
+        Purpose::PageSession(PageSession {
+            person: alice(),
+            authenticated: Some(start()),
+        }),
+        Purpose::LinkChat(LinkChat {
+            account: chat_account(1),
+            account_name: text(),
+            team_name: text(),
+        }),
+        Purpose::ConfirmVote(ConfirmVote {
+            account: chat_account(1),
+            approval: ApprovalId::from_random([1, 2, 3, 4, 5]),
+            choice: Choice::Approve,
+            reason: Some(text()),
+        }),
+        Purpose::ConnectWeb(ConnectWeb {
+            target: "orders".to_owned(),
+            database: "shop".to_owned(),
+            user: text(),
+            client: client(),
+            code: Digest::of(b"code"),
+            tries: 1,
+            answer: ConnectAnswer::Person {
+                person: alice(),
+                until: at(600),
+            },
+        }),
+    ]
 }
 
 fn outcome(ok: bool, summary: &str) -> Outcome {

@@ -14,6 +14,7 @@ pub mod id;
 pub mod identity;
 pub mod secret;
 pub mod session;
+pub mod ticket;
 
 /// A moment in UTC. The domain never reads a clock: callers pass `now`.
 pub type Timestamp = chrono::DateTime<chrono::Utc>;

@@ -9,6 +9,7 @@
 //! | `GRANTS#<session>` | `<grant>` | a grant of the session |
 //! | `GRANT#<grant>` | `SESSION` | which session the grant is of |
 //! | `CHAT#<platform>#<hash of team and user>` | `LINK` | whose chat account it is |
+//! | `TICKET#<hash of a secret>` | `TICKET` | what a link or a cookie stands for |
 //! | `DAYS#A`, `DAYS#E` | `yyyy-mm-dd` | a day that has approvals, events |
 //!
 //! Whatever decides is read from the table itself, strongly consistent, and written under a condition. The indexes
@@ -58,10 +59,10 @@ const MARKED_MAX: usize = 10_000;
 
 /// A store in one DynamoDB table. Cheap to clone; many programs may share the table.
 ///
-/// Implements [`crate::approvals::ApprovalStore`], [`crate::journal::Journal`], [`crate::grants::GrantStore`] and
-/// [`crate::chat_links::ChatLinkStore`]. Every request waits at most [`TURN_SECONDS_MAX`] for its turn, or for another's mark of
-/// the same kind, and then ends within [`CALL_SECONDS_MAX`]; a call may make several requests. A call whose future is dropped
-/// may or may not have been carried out.
+/// Implements [`crate::approvals::ApprovalStore`], [`crate::journal::Journal`], [`crate::grants::GrantStore`],
+/// [`crate::chat_links::ChatLinkStore`] and [`crate::tickets::TicketStore`]. Every request waits at most
+/// [`TURN_SECONDS_MAX`] for its turn, or for another's mark of the same kind, and then ends within [`CALL_SECONDS_MAX`];
+/// a call may make several requests. A call whose future is dropped may or may not have been carried out.
 #[derive(Clone, Debug)]
 pub struct DynamoStore(Arc<Parts>);
 

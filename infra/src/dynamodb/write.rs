@@ -1,8 +1,9 @@
 //! Writing: one item, or several at once, all under conditions.
 
 use super::call::{BACKOFF, Failed, Time, Trouble};
-use super::{DynamoStore, Item};
+use super::{DynamoStore, Item, Keys};
 use aws_sdk_dynamodb::error::ProvideErrorMetadata;
+use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{
@@ -244,25 +245,65 @@ impl Condition {
 impl DynamoStore {
     /// Deletes an item if an attribute of it is still what was seen.
     pub(crate) async fn delete(&self, pk: &str, sk: &str, name: &str, seen: &AttributeValue) -> Result<(), Trouble> {
-        use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
+        let (pk, sk) = (pk.to_owned(), sk.to_owned());
+        // Otherwise something newer is there, or nothing.
+        self.delete_seen("a deletion", &Keys { pk, sk }, name, seen)
+            .await
+            .map(drop)
+    }
+
+    /// Deletes an item, and says whether it was this call that did: of all who try, at most one is told yes.
+    pub(crate) async fn take_item(
+        &self,
+        what: &str,
+        keys: &Keys,
+        name: &str,
+        seen: &AttributeValue,
+    ) -> Result<bool, Trouble> {
+        match self.delete_seen(what, keys, name, seen).await? {
+            Deleted::Yes => Ok(true),
+            Deleted::No => Ok(false),
+            Deleted::NotKnown => {
+                let why = "it may have been taken by a request whose answer was lost";
+                Err(Trouble::new(format!("{what}: {why}")))
+            }
+        }
+    }
+
+    async fn delete_seen(
+        &self,
+        what: &str,
+        keys: &Keys,
+        name: &str,
+        seen: &AttributeValue,
+    ) -> Result<Deleted, Trouble> {
         let is_answer = |error: &DeleteItemError| error.is_conditional_check_failed_exception();
         let mut time = Time::default();
-        let sent = self.call("a deletion", &mut time, is_answer, || {
+        let sent = self.call(what, &mut time, is_answer, || {
             self.0
                 .client
                 .delete_item()
                 .table_name(&self.0.table)
-                .key("pk", super::text(pk))
-                .key("sk", super::text(sk))
+                .key("pk", super::text(&keys.pk))
+                .key("sk", super::text(&keys.sk))
                 .condition_expression("#name = :seen")
                 .expression_attribute_names("#name", name)
                 .expression_attribute_values(":seen", seen.clone())
                 .send()
         });
         match sent.await {
-            // Something newer is there, or nothing.
-            Ok(_) | Err(Failed::Answered { .. }) => Ok(()),
+            Ok(_) => Ok(Deleted::Yes),
+            Err(Failed::Answered { unsure: false, .. }) => Ok(Deleted::No),
+            Err(Failed::Answered { unsure: true, .. }) => Ok(Deleted::NotKnown),
             Err(Failed::Trouble(trouble)) => Err(trouble),
         }
     }
+}
+
+enum Deleted {
+    Yes,
+    /// Something else is there, or nothing.
+    No,
+    /// The same, and an earlier try of this call may have deleted it.
+    NotKnown,
 }

@@ -1,5 +1,5 @@
-//! The embedded store: approvals, journal, grants and chat links in one SQLite file in WAL mode, for gateway and bot
-//! on one machine.
+//! The embedded store: approvals, journal, grants, chat links and tickets in one SQLite file in WAL mode, for
+//! gateway and bot on one machine.
 //!
 //! One thread writes and commits what arrives together; two threads read. No call runs SQLite on a tokio worker,
 //! and every call ends within [`CALL_SECONDS_MAX`]: a file that is locked, full or gone is `Unavailable`.
@@ -31,8 +31,8 @@ const CALLS_WAITING_MAX: usize = 1024;
 
 /// A store in one SQLite file, cheap to clone. Gateway and bot may open the same file as two processes.
 ///
-/// Implements [`crate::approvals::ApprovalStore`], [`crate::journal::Journal`], [`crate::grants::GrantStore`] and
-/// [`crate::chat_links::ChatLinkStore`]. A call whose future is dropped
+/// Implements [`crate::approvals::ApprovalStore`], [`crate::journal::Journal`], [`crate::grants::GrantStore`],
+/// [`crate::chat_links::ChatLinkStore`] and [`crate::tickets::TicketStore`]. A call whose future is dropped
 /// may or may not have been carried out.
 #[derive(Clone, Debug)]
 pub struct EmbeddedStore(Arc<Threads>);

@@ -123,6 +123,8 @@ impl Data {
             },
             recordings: self.recordings.clone(),
             operations: operations(self.dir.path()),
+            chat_links: Arc::new(self.journal.clone()),
+            tickets: Arc::new(self.journal.clone()),
         };
         Source::stores(stores, &self.dir.path().join("keys"), own)
     }

@@ -17,6 +17,7 @@ use countersign_infra::grants::{self, flaky::FlakyGrants};
 use countersign_infra::journal;
 use countersign_infra::journal::flaky::FlakyJournal;
 use countersign_infra::journal::{EVENTS_MAX, Journal, JournalError, JournalQuery};
+use countersign_infra::tickets::{self, flaky::FlakyTickets};
 use countersign_tests::cloud::Cloud;
 use std::sync::Arc;
 
@@ -75,6 +76,13 @@ async fn chat_links_in_dynamodb_keep_the_contract_also_on_a_bad_line() {
     chat_links::contract::holds(Arc::new(store().await)).await;
     let flaky = FlakyChatLinks::new(store().await, Schedule::new(1));
     chat_links::contract::holds(Arc::new(flaky)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tickets_in_dynamodb_keep_the_contract_also_on_a_bad_line() {
+    tickets::contract::holds(Arc::new(store().await)).await;
+    let flaky = FlakyTickets::new(store().await, Schedule::new(1));
+    tickets::contract::holds(Arc::new(flaky)).await;
 }
 
 #[tokio::test]

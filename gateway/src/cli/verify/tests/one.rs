@@ -78,9 +78,11 @@ async fn a_changed_byte_of_the_journal_is_named() {
     let journal = EmbeddedStore::open(&path).unwrap();
     let stores = Stores {
         approvals: Arc::new(journal.clone()),
-        journal: Arc::new(journal),
+        journal: Arc::new(journal.clone()),
         recordings,
         operations: operations(dir.path()),
+        chat_links: Arc::new(journal.clone()),
+        tickets: Arc::new(journal),
     };
     let source = Source::stores(stores, &dir.path().join("keys"), None);
     let finding = examine(&source, session, &Said::default()).await.unwrap();
