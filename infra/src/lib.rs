@@ -23,5 +23,6 @@ pub mod journal;
 pub mod operations;
 pub mod policy;
 pub mod recordings;
+pub mod ring;
 pub mod stores;
 pub mod telemetry;
