@@ -24,6 +24,7 @@ pub mod journal;
 pub mod operations;
 pub mod policy;
 pub mod recordings;
+pub mod ring;
 pub mod stores;
 pub mod telemetry;
 pub mod tickets;
