@@ -1,5 +1,6 @@
 //! The stores of a gateway or a bot, as the configuration names them.
 
+use crate::announcements::AnnouncementStore;
 use crate::approvals::ApprovalStore;
 use crate::aws::Aws;
 use crate::chat_links::ChatLinkStore;
@@ -54,6 +55,7 @@ pub struct Stores {
     pub operations: Arc<dyn OperationStore>,
     pub chat_links: Arc<dyn ChatLinkStore>,
     pub tickets: Arc<dyn TicketStore>,
+    pub announcements: Arc<dyn AnnouncementStore>,
 }
 
 impl Stores {
@@ -75,7 +77,8 @@ impl Stores {
                     recordings: Arc::new(DiskRecordings::under(&directory)),
                     operations: Arc::new(DiskOperations::under(&directory, Arc::new(keys))),
                     chat_links: Arc::new(store.clone()),
-                    tickets: Arc::new(store),
+                    tickets: Arc::new(store.clone()),
+                    announcements: Arc::new(store),
                 })
             }
             Store::Aws(options) => Self::open_aws(options).await,
@@ -144,7 +147,8 @@ impl Stores {
             recordings: Arc::new(recordings),
             operations: Arc::new(operations),
             chat_links: Arc::new(store.clone()),
-            tickets: Arc::new(store),
+            tickets: Arc::new(store.clone()),
+            announcements: Arc::new(store),
         })
     }
 }

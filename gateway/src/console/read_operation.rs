@@ -3,7 +3,6 @@
 use super::Console;
 use super::caller::{Caller, Query};
 use super::problem::Problem;
-use super::readings::Reading;
 use super::search_audit::note_reading;
 use super::show_approval::seen;
 use axum::Json;
@@ -13,6 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use countersign_infra::domain::access_request::Part;
 use countersign_infra::domain::approval::HeldOperation;
 use countersign_infra::domain::display::head;
+use countersign_infra::journal::reading::Reading;
 use countersign_infra::operations::WholeOperation;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;

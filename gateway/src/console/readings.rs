@@ -4,11 +4,10 @@
 use super::Console;
 use super::caller::Caller;
 use super::problem::Problem;
-use chrono::TimeDelta;
 use countersign_infra::domain::approval::Approval;
 use countersign_infra::domain::id::{ApprovalId, SessionId};
 use countersign_infra::domain::identity::PersonKey;
-use countersign_infra::journal::JournalQuery;
+use countersign_infra::journal::reading::{self, Reading};
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -21,36 +20,6 @@ const REMEMBERED_MAX: usize = 4096;
 const READING_FOR: Duration = Duration::from_secs(600);
 /// Whole operations in memory at once.
 const AT_ONCE_MAX: usize = 4;
-/// Pages of the journal that are looked through for one reading.
-const PAGES_MAX: usize = 10;
-/// Clocks of gateways differ by less.
-const CLOCK_MARGIN: TimeDelta = TimeDelta::seconds(60);
-
-/// One reading, as it is journaled.
-pub struct Reading<'a> {
-    pub approval: &'a ApprovalId,
-    /// With the exact parts.
-    pub exact: bool,
-    /// The text was the one that the approval's record shows the beginning of.
-    pub as_asked: bool,
-}
-
-impl Reading<'_> {
-    /// The words of the journal. They are read back: two readings differ in them.
-    pub fn in_words(&self) -> String {
-        let what = if self.exact { "exact parts" } else { "whole text" };
-        let otherwise = if self.as_asked {
-            ""
-        } else {
-            ", shown otherwise than asked"
-        };
-        format!("{}, {what}{otherwise}", about(self.approval))
-    }
-}
-
-fn about(approval: &ApprovalId) -> String {
-    format!("operation of approval {approval}")
-}
 
 /// The newest readings, and places for those who read.
 pub struct Readings {
@@ -122,33 +91,7 @@ pub async fn has_read_whole(console: &Console, caller: &Caller, approval: &Appro
     if operation.display.len() as u64 >= operation.display_bytes || console.readings.remembers(&approval.id, reader) {
         return Ok(true);
     }
-    let words = [false, true].map(|exact| {
-        let reading = Reading {
-            approval: &approval.id,
-            exact,
-            as_asked: true,
-        };
-        reading.in_words()
-    });
-    let mut query = JournalQuery {
-        who: Some(reader.subject.clone()),
-        since: Some(approval.created - CLOCK_MARGIN),
-        events: vec!["audit_queried".to_owned()],
-        text: Some(about(&approval.id)),
-        ..JournalQuery::default()
-    };
-    for _ in 0..PAGES_MAX {
-        let page = console.reader.search(&query).await?;
-        let found = page.events.iter().any(|event| {
-            let said = event.what.words();
-            event.person.as_ref() == Some(reader) && words.iter().any(|words| said == [words.as_str()])
-        });
-        if found || page.next.is_none() {
-            return Ok(found);
-        }
-        query.after = page.next;
-    }
-    Ok(false)
+    Ok(reading::has_read_whole(console.reader.as_ref(), reader, approval).await?)
 }
 
 #[cfg(test)]
@@ -213,22 +156,5 @@ mod tests {
             readings.begun(other, &key("bob"), now);
         }
         assert!(readings.recordings.lock().unwrap().len() <= REMEMBERED_MAX);
-    }
-
-    #[test]
-    fn a_reading_names_the_approval_and_whether_it_was_exact() {
-        let words = |exact, as_asked| {
-            let approval = &id(0);
-            Reading {
-                approval,
-                exact,
-                as_asked,
-            }
-            .in_words()
-        };
-        assert_eq!(words(false, true), "operation of approval 00000000, whole text");
-        assert_eq!(words(true, true), "operation of approval 00000000, exact parts");
-        let other = "operation of approval 00000000, whole text, shown otherwise than asked";
-        assert_eq!(words(false, false), other);
     }
 }

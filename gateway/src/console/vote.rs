@@ -75,6 +75,7 @@ pub async fn vote(
         reason,
         via: vote.via.into(),
         evidence: None,
+        grants: false,
     };
     let decision = Decision {
         approval: approval.id,

@@ -116,6 +116,9 @@ pub struct Ballot {
     pub via: Via,
     /// What proves the vote where it came through a chat (platform, team, user, payload hash, signature time).
     pub evidence: Option<String>,
+    /// Approves what is alike too, for as long as the terms grant.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub grants: bool,
 }
 
 /// A ballot as it stands in the record, chained to the vote before it.

@@ -11,7 +11,7 @@ use super::grant::Grant;
 use super::id::{ApprovalId, Digest, GrantId, RunId, SessionId};
 use super::identity::{Person, PersonKey, PersonKind};
 use super::session::{SessionHeader, SessionNumber};
-use super::ticket::{ConfirmVote, ConnectAnswer, ConnectWeb, LinkChat, PageSession, Purpose, SignIn};
+use super::ticket::{AuditPage, ConfirmVote, ConnectAnswer, ConnectWeb, LinkChat, PageSession, Purpose, SignIn};
 use chrono::{DateTime, TimeDelta};
 use uuid::Uuid;
 
@@ -137,6 +137,7 @@ pub fn ballot(voter: Person, choice: Choice) -> Ballot {
         reason: None,
         via: Via::Cli,
         evidence: None,
+        grants: false,
     }
 }
 
@@ -228,7 +229,7 @@ pub fn sign_in(return_to: &str) -> Purpose {
 }
 
 /// Tickets of every purpose, with texts that stores must keep as they are.
-pub fn every_purpose() -> [Purpose; 5] {
+pub fn every_purpose() -> [Purpose; 6] {
     let text = || "Grüße \u{0}\"\\\u{2028}".to_owned();
     [
         sign_in("/approvals?a=b&c=ü"),
@@ -258,6 +259,12 @@ pub fn every_purpose() -> [Purpose; 5] {
                 person: alice(),
                 until: at(600),
             },
+        }),
+        Purpose::AuditPage(AuditPage {
+            account: chat_account(1),
+            question: text(),
+            asked: at(5),
+            after: text(),
         }),
     ]
 }

@@ -58,6 +58,8 @@ pub enum Purpose {
     ConfirmVote(ConfirmVote),
     /// A client waits on its connection until its person has signed in.
     ConnectWeb(ConnectWeb),
+    /// The next page of an answer in a chat; the secret stands in its button.
+    AuditPage(AuditPage),
 }
 
 /// One way to an issuer and back.
@@ -87,6 +89,18 @@ pub struct LinkChat {
     /// For readers: names change hands.
     pub account_name: String,
     pub team_name: String,
+}
+
+/// How an answer in a chat goes on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditPage {
+    /// Who may turn it.
+    pub account: ChatAccount,
+    /// The question as it was asked.
+    pub question: String,
+    /// When: what `since:24h` counts from.
+    pub asked: Timestamp,
+    pub after: String,
 }
 
 /// A vote that waits for its person.
@@ -154,7 +168,11 @@ impl Ticket {
                 person: session.person.clone(),
                 expires: self.expires,
             }),
-            Purpose::SignIn(_) | Purpose::LinkChat(_) | Purpose::ConfirmVote(_) | Purpose::ConnectWeb(_) => None,
+            Purpose::SignIn(_)
+            | Purpose::LinkChat(_)
+            | Purpose::ConfirmVote(_)
+            | Purpose::ConnectWeb(_)
+            | Purpose::AuditPage(_) => None,
         }
     }
 }

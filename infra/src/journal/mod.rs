@@ -13,6 +13,7 @@ pub mod flaky;
 mod moment;
 pub mod operations;
 mod query;
+pub mod reading;
 mod retention;
 mod shared;
 pub mod words;

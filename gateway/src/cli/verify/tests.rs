@@ -125,6 +125,7 @@ impl Data {
             operations: operations(self.dir.path()),
             chat_links: Arc::new(self.journal.clone()),
             tickets: Arc::new(self.journal.clone()),
+            announcements: Arc::new(self.journal.clone()),
         };
         Source::stores(stores, &self.dir.path().join("keys"), own)
     }

@@ -32,6 +32,8 @@ pub enum Rejected {
     Machine,
     #[error("you are in none of the groups that may decide: {}", groups.join(", "))]
     NotAnApprover { groups: Vec<String> },
+    #[error("the rules that hold it grant nothing beyond it: approve it alone")]
+    NothingGranted,
     #[error("you have voted already, at {}", clock(at))]
     VotedAlready { at: Timestamp },
     #[error("too late: the deadline was {}", clock(deadline))]

@@ -505,6 +505,7 @@ fn the_largest_legal_record_can_still_be_denied_and_ends_within_its_bound() {
         Change::Vote(Ballot {
             reason: Some(wide(REASON_BYTES_MAX)),
             evidence: Some(wide(EVIDENCE_BYTES_MAX)),
+            grants: false,
             ..ballot(voter, choice)
         })
     };

@@ -88,6 +88,9 @@ impl Approval {
         if self.state == State::Pending {
             self.check_time(at)?;
         }
+        if ballot.grants && (self.terms.grant_seconds.is_none() || ballot.choice == Choice::Deny) {
+            return Err(Rejected::NothingGranted);
+        }
         if ballot.choice == Choice::Approve {
             self.check_first_approval(ballot)?;
         }
@@ -201,6 +204,20 @@ impl Approval {
         approving.map(|vote| &vote.ballot.voter)
     }
 
+    /// Whether enough people approved what is alike too: those alone who said so meet every clause.
+    pub fn is_granted(&self) -> bool {
+        let granting = || {
+            let votes = self.votes.iter().map(|vote| &vote.ballot);
+            votes.filter(|ballot| ballot.choice == Choice::Approve && ballot.grants)
+        };
+        let meets = |clause: &Clause| {
+            let people = granting().map(|ballot| &ballot.voter);
+            distinct(people.filter(|person| clause.is_met_by(person))).len() >= clause.quorum as usize
+        };
+        let is_direct = !self.terms.critical || granting().any(|ballot| ballot.via.is_direct());
+        self.terms.grant_seconds.is_some() && is_direct && self.terms.clauses.iter().all(meets)
+    }
+
     pub(super) fn approver_names(&self) -> Vec<String> {
         self.approvers().into_iter().map(|person| person.name.clone()).collect()
     }
@@ -295,6 +312,9 @@ pub(super) fn vote_hash(previous: Digest, ballot: &Ballot, at: Timestamp) -> Dig
     }
     if let Some(evidence) = &ballot.evidence {
         digest.part("evidence", evidence.as_bytes());
+    }
+    if ballot.grants {
+        digest.part("grants", b"true");
     }
     digest.part("at", &at.timestamp_micros().to_be_bytes());
     digest.finish()

@@ -82,7 +82,8 @@ async fn a_changed_byte_of_the_journal_is_named() {
         recordings,
         operations: operations(dir.path()),
         chat_links: Arc::new(journal.clone()),
-        tickets: Arc::new(journal),
+        tickets: Arc::new(journal.clone()),
+        announcements: Arc::new(journal),
     };
     let source = Source::stores(stores, &dir.path().join("keys"), None);
     let finding = examine(&source, session, &Said::default()).await.unwrap();
