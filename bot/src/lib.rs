@@ -6,7 +6,13 @@
 
 pub mod announce;
 pub mod answer;
+pub mod app;
 pub mod card;
 pub mod chat;
+pub mod desk;
+pub mod limits;
 pub mod plan;
+pub mod ring;
 pub mod routes;
+pub mod sweep;
+pub mod table;

@@ -25,6 +25,7 @@ pub mod operations;
 pub mod policy;
 pub mod recordings;
 pub mod ring;
+pub mod serve;
 pub mod stores;
 pub mod telemetry;
 pub mod tickets;

@@ -22,7 +22,7 @@ mod read_session;
 mod readings;
 mod search_audit;
 mod search_operations;
-mod serve;
+
 mod show_approval;
 mod show_self;
 mod signpost;
@@ -32,6 +32,7 @@ mod vote;
 mod withdraw;
 
 pub use caller::Caller;
+pub use countersign_infra::serve::{ServeLimits, serve};
 pub use link_recording::{LinkList, LinkView};
 pub use list_approvals::ApprovalPage;
 pub use list_sessions::{SessionList, SessionView};
@@ -42,7 +43,6 @@ pub use read_digests::DigestList;
 pub use read_operation::{PartView, WholeView};
 pub use read_recording::RecordingFacts;
 pub use read_session::EventList;
-pub use serve::{ServeLimits, serve};
 pub use show_self::SelfView;
 pub use view::{ApprovalView, ClauseStanding};
 pub use vote::{ChoiceWord, ViaWord, VoteBody};

@@ -1,4 +1,4 @@
-//! Accepts connections for the API, within bounds that a slow or silent client cannot stretch.
+//! Accepts connections of an HTTP service, within bounds that a slow or silent client cannot stretch.
 
 use axum::Router;
 use hyper::server::conn::http1;

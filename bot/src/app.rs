@@ -1,0 +1,110 @@
+//! The parts of a running bot, and how they are put together.
+
+use crate::announce::Announcer;
+use crate::chat::Chat;
+use crate::desk::{Desk, DeskParts};
+use crate::ring::Bell;
+use crate::routes::Routes;
+use anyhow::Context;
+use countersign_infra::approvals::StoreClock;
+use countersign_infra::config::{Bot, Config};
+use countersign_infra::journal::SharedJournal;
+use countersign_infra::policy::PolicyHandle;
+use countersign_infra::ring::RingKey;
+use countersign_infra::stores::Stores;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use url::Url;
+
+/// How the bot runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Work goes on after an answer.
+    LongLived,
+    /// Nothing goes on after an answer: a function that is not called stands still.
+    Function,
+}
+
+impl Mode {
+    /// How long a ring waits for the chats.
+    fn patience(self) -> Duration {
+        match self {
+            Self::LongLived => Duration::from_millis(2500),
+            Self::Function => Duration::from_secs(20),
+        }
+    }
+}
+
+/// The parts.
+pub struct App {
+    pub announcer: Arc<Announcer>,
+    pub desk: Arc<Desk>,
+    pub bell: Arc<Bell>,
+    pub tasks: TaskTracker,
+}
+
+impl App {
+    /// Opens the stores and the policy, and puts the parts together around the chats.
+    pub async fn assemble(
+        config: &Config,
+        bot: &Bot,
+        chats: Vec<Arc<dyn Chat>>,
+        mode: Mode,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<Self> {
+        let tasks = TaskTracker::new();
+        let stores = Stores::open(config).await?;
+        let (path, stopped) = (config.policy.path.clone(), stop.clone());
+        let policy = tokio::task::spawn_blocking(move || PolicyHandle::start(path, stopped)).await??;
+        let key = bot.ring_key.clone();
+        let key = tokio::task::spawn_blocking(move || key.read())
+            .await?
+            .context("bot.ring_key")?;
+        let key = RingKey::new(key).context("bot.ring_key")?;
+        let pages = pages(&config.http.public_url)?;
+        let announcer = Arc::new(Announcer::new(
+            stores.approvals.clone(),
+            stores.announcements.clone(),
+            stores.chat_links.clone(),
+            Routes::new(bot.routes.clone()),
+            pages.clone(),
+            chats.clone(),
+        ));
+        let journal = SharedJournal::start(
+            stores.journal.clone(),
+            stores.approvals.clone(),
+            format!("{}-bot", config.gateway.name),
+            &tasks,
+        );
+        let desk = Desk::new(DeskParts {
+            clock: Arc::new(StoreClock::new(stores.approvals.clone())),
+            stores,
+            journal,
+            policy,
+            announcer: announcer.clone(),
+            chats,
+            pages,
+            link_lasts: Duration::from_secs(u64::from(bot.link_hours_max) * 3600),
+            step_up_rules: bot.step_up_rules.iter().cloned().collect(),
+            tasks: tasks.clone(),
+        });
+        let bell = Bell::new(announcer.clone(), key, mode.patience(), tasks.clone());
+        Ok(Self {
+            announcer,
+            desk,
+            bell,
+            tasks,
+        })
+    }
+}
+
+/// The address that pages are joined to: with a slash at its end.
+fn pages(public_url: &Url) -> anyhow::Result<Url> {
+    let mut pages = public_url.clone();
+    if !pages.path().ends_with('/') {
+        pages.set_path(&format!("{}/", public_url.path()));
+    }
+    Ok(pages)
+}
