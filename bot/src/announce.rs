@@ -450,3 +450,6 @@ fn ended(approval: &Approval) -> Option<Timestamp> {
         | State::Unknown { at, .. } => Some(*at),
     }
 }
+
+#[cfg(test)]
+mod tests;
