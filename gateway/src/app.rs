@@ -3,6 +3,7 @@
 use crate::console::{self, ApiLimits, Console, ConsoleParts, ServeLimits, TargetEntry};
 use crate::digests::{Digests, Means};
 use crate::gate::Gate;
+use crate::grants::Grants;
 use crate::hold::{Holds, Writers};
 use crate::protocol::postgres::connection::Cancels;
 use crate::protocol::postgres::effects::Analyst;
@@ -207,7 +208,12 @@ async fn assemble(config: Config, stop: &CancellationToken) -> anyhow::Result<(A
             .collect(),
         verifier: Arc::new(verifier),
         vault,
-        gate: Arc::new(Gate::new(policy, holds, stores.operations.clone())),
+        gate: Arc::new(Gate::new(
+            policy,
+            holds,
+            stores.operations.clone(),
+            Grants::new(stores.grants.clone()),
+        )),
         analyst: Analyst::new(config.limits.statement_bytes_max).context("the statement parser")?,
         journal: stores.journal.clone(),
         trail: Trail {

@@ -1,6 +1,7 @@
 //! The gate: every operation of every protocol passes here, or does not pass.
 
-use crate::hold::{Hold, Holds};
+use crate::grants::Grants;
+use crate::hold::{Executing, Hold, Holds};
 use crate::journal::SessionJournal;
 use crate::refusal::{Cause, Refusal};
 use chrono::Utc;
@@ -67,14 +68,16 @@ pub struct Gate {
     policy: PolicyHandle,
     holds: Arc<Holds>,
     operations: Arc<dyn OperationStore>,
+    grants: Grants,
 }
 
 impl Gate {
-    pub fn new(policy: PolicyHandle, holds: Arc<Holds>, operations: Arc<dyn OperationStore>) -> Self {
+    pub fn new(policy: PolicyHandle, holds: Arc<Holds>, operations: Arc<dyn OperationStore>, grants: Grants) -> Self {
         Self {
             policy,
             holds,
             operations,
+            grants,
         }
     }
 
@@ -117,7 +120,7 @@ impl Gate {
         journal: &SessionJournal,
     ) -> Result<Admission, Refusal> {
         let digest = request.digest();
-        let verdict = self.evaluate(&request, target);
+        let verdict = self.granted(&request, self.evaluate(&request, target)).await;
         let happenings = vec![asked(&request, digest), judged(digest, &verdict)];
         journal.append(happenings).await.map_err(|error| error.refusal())?;
         match verdict {
@@ -132,6 +135,22 @@ impl Gate {
                 ticket: Ticket { digest, approval: None },
                 request,
             }))),
+        }
+    }
+
+    /// What people granted to this session needs nobody's approval again.
+    async fn granted(&self, request: &AccessRequest, verdict: Verdict) -> Verdict {
+        let Verdict::Hold { rules, terms } = verdict else {
+            return verdict;
+        };
+        match self.grants.use_for(request, &terms).await {
+            Some(grant) => Verdict::Allow {
+                rules: rules
+                    .into_iter()
+                    .chain([format!("granted with approval {}, use {}", grant.approval, grant.uses)])
+                    .collect(),
+            },
+            None => Verdict::Hold { rules, terms },
         }
     }
 
@@ -190,7 +209,10 @@ impl Gate {
             return Err(held.hold.revoke(&why, journal).await);
         }
         let digest = held.request.digest();
-        let id = held.hold.execute(digest, journal).await?;
+        let Executing { id, granted } = held.hold.execute(digest, journal).await?;
+        if let Some(terms) = granted {
+            self.grants.give(&id, &held.request, &terms).await;
+        }
         Ok(Admitted {
             permit: Permit { digest },
             ticket: Ticket {

@@ -10,6 +10,7 @@ pub mod cli;
 pub mod console;
 pub mod digests;
 pub mod gate;
+pub mod grants;
 pub mod hold;
 pub mod journal;
 pub mod mask;

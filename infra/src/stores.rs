@@ -7,6 +7,7 @@ use crate::chat_links::ChatLinkStore;
 use crate::config::{AwsStore, Config, OperationsKey, Store};
 use crate::dynamodb::DynamoStore;
 use crate::embedded::EmbeddedStore;
+use crate::grants::GrantStore;
 use crate::journal::Journal;
 use crate::operations::OperationStore;
 use crate::operations::disk::DiskOperations;
@@ -56,6 +57,7 @@ pub struct Stores {
     pub chat_links: Arc<dyn ChatLinkStore>,
     pub tickets: Arc<dyn TicketStore>,
     pub announcements: Arc<dyn AnnouncementStore>,
+    pub grants: Arc<dyn GrantStore>,
 }
 
 impl Stores {
@@ -78,7 +80,8 @@ impl Stores {
                     operations: Arc::new(DiskOperations::under(&directory, Arc::new(keys))),
                     chat_links: Arc::new(store.clone()),
                     tickets: Arc::new(store.clone()),
-                    announcements: Arc::new(store),
+                    announcements: Arc::new(store.clone()),
+                    grants: Arc::new(store),
                 })
             }
             Store::Aws(options) => Self::open_aws(options).await,
@@ -148,7 +151,8 @@ impl Stores {
             operations: Arc::new(operations),
             chat_links: Arc::new(store.clone()),
             tickets: Arc::new(store.clone()),
-            announcements: Arc::new(store),
+            announcements: Arc::new(store.clone()),
+            grants: Arc::new(store),
         })
     }
 }

@@ -77,6 +77,13 @@ pub struct Hold {
     is_ended: bool,
 }
 
+/// A held operation that may be sent now.
+pub struct Executing {
+    pub id: ApprovalId,
+    /// The terms under which people approved what is alike too.
+    pub granted: Option<Terms>,
+}
+
 /// What a wait for people came to.
 pub enum Ready {
     Approved,
@@ -379,7 +386,7 @@ impl Hold {
 
     /// Verifies the decision once more and states "executing", in the record and in the journal. `Ok` means durable, and
     /// nobody can deny it any more.
-    pub async fn execute(mut self, digest: Digest, journal: &SessionJournal) -> Result<ApprovalId, Refusal> {
+    pub async fn execute(mut self, digest: Digest, journal: &SessionJournal) -> Result<Executing, Refusal> {
         let id = self.record.id.clone();
         let record = match self.holds.store.read(&id).await {
             Ok(record) => record,
@@ -414,9 +421,10 @@ impl Hold {
         let told = vec![executing(digest, &id, &decision)];
         let stated = journal.append_with(told, |events| self.holds.change_with(&id, execute, events));
         match stated.await {
-            Ok(_) => {
+            Ok(record) => {
                 self.holds.kept().insert(id.clone(), Kept::Executing);
-                Ok(id)
+                let granted = record.is_granted().then_some(record.terms);
+                Ok(Executing { id, granted })
             }
             Err(NotTold::Refused(error)) => {
                 self.holds.leave(&id, Left::sent(self.holds.not_sent(), None));

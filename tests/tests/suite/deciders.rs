@@ -2,7 +2,7 @@
 //! journal tells of each.
 
 use chrono::Utc;
-use countersign_gateway::hold::{Holds, Ready};
+use countersign_gateway::hold::{Executing, Holds, Ready};
 use countersign_gateway::journal::SessionJournal;
 use countersign_infra::approvals::{ApprovalStore, ChangeError};
 use countersign_infra::domain::access_request::AccessRequest;
@@ -137,7 +137,7 @@ async fn decide(gateways: &[Gateway; 2], number: u32) -> (&'static str, usize) {
         if ready.is_err() {
             return 0;
         }
-        let Ok(id) = hold.execute(digest, &journal).await else {
+        let Ok(Executing { id, .. }) = hold.execute(digest, &journal).await else {
             return 0;
         };
         let (outcome, answered) = outcome(&request);

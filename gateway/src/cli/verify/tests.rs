@@ -126,6 +126,7 @@ impl Data {
             chat_links: Arc::new(self.journal.clone()),
             tickets: Arc::new(self.journal.clone()),
             announcements: Arc::new(self.journal.clone()),
+            grants: Arc::new(self.journal.clone()),
         };
         Source::stores(stores, &self.dir.path().join("keys"), own)
     }

@@ -83,7 +83,8 @@ async fn a_changed_byte_of_the_journal_is_named() {
         operations: operations(dir.path()),
         chat_links: Arc::new(journal.clone()),
         tickets: Arc::new(journal.clone()),
-        announcements: Arc::new(journal),
+        announcements: Arc::new(journal.clone()),
+        grants: Arc::new(journal),
     };
     let source = Source::stores(stores, &dir.path().join("keys"), None);
     let finding = examine(&source, session, &Said::default()).await.unwrap();
