@@ -11,7 +11,7 @@ use super::grant::Grant;
 use super::id::{ApprovalId, Digest, GrantId, RunId, SessionId};
 use super::identity::{Person, PersonKey, PersonKind};
 use super::session::{SessionHeader, SessionNumber};
-use super::ticket::{ConfirmVote, ConnectAnswer, ConnectWeb, LinkChat, PageSession, Purpose, SignIn};
+use super::ticket::{ConfirmVote, ConnectAnswer, ConnectWeb, LinkChat, PageReading, PageSession, Purpose, SignIn};
 use chrono::{DateTime, TimeDelta};
 use uuid::Uuid;
 
@@ -235,6 +235,10 @@ pub fn every_purpose() -> [Purpose; 5] {
         Purpose::PageSession(PageSession {
             person: alice(),
             authenticated: Some(start()),
+            reading: Some(PageReading {
+                approval: ApprovalId::from_random([1, 2, 3, 4, 5]),
+                parts: 2,
+            }),
         }),
         Purpose::LinkChat(LinkChat {
             account: chat_account(1),
