@@ -229,6 +229,17 @@ fn in_words(what: &Happening) -> String {
             }
         }
         Happening::SignInRefused { why, client } => format!("{client}: {why}"),
+        Happening::ChatLinked {
+            account,
+            account_name,
+            former_name,
+            ..
+        } => {
+            let former = former_name
+                .as_ref()
+                .map_or(String::new(), |name| format!(", in place of {name}"));
+            format!("{account} ({account_name}) speaks for them{former}")
+        }
         Happening::DigestSigned { name, sessions, .. } => format!("digests/{name} names {sessions} sessions"),
     }
 }

@@ -146,6 +146,7 @@ fn told(what: &Happening) -> Option<(Anchor, bool)> {
         | Happening::AuditQueried { .. }
         | Happening::Decided { .. }
         | Happening::SignInRefused { .. }
+        | Happening::ChatLinked { .. }
         | Happening::DigestSigned { .. } => None,
     }
 }

@@ -45,7 +45,7 @@ pub(super) fn check(
     }
     for (index, issuer) in config.issuers.iter().enumerate() {
         if let Err(error) = issuer.check() {
-            problem(&format!("issuer.{index}.ca"), error.to_string());
+            problem(&format!("issuer.{index}.{}", error.key()), error.to_string());
         }
     }
     for (index, entry) in config.targets.iter().enumerate() {

@@ -3,6 +3,7 @@
 use super::Timestamp;
 use super::access_request::Place;
 use super::approval::{Outcome, Terms};
+use super::chat_link::ChatAccount;
 use super::effect::Effects;
 use super::id::{ApprovalId, Digest, RunId, SessionId};
 use super::identity::PersonKey;
@@ -96,6 +97,16 @@ pub enum Happening {
         why: String,
         client: String,
     },
+    /// A chat account is to speak for this person.
+    ChatLinked {
+        account: ChatAccount,
+        /// As the chat named them.
+        account_name: String,
+        team_name: String,
+        /// For whom it spoke before.
+        former: Option<PersonKey>,
+        former_name: Option<String>,
+    },
     /// The gateway signed a digest of its sessions, so that a digest which is removed shows.
     DigestSigned {
         /// Where it lies: `yyyy/mm/dd/<hh>-<run>-<number>.json`.
@@ -154,12 +165,13 @@ impl Happening {
             Self::AuditQueried { .. } => "audit_queried",
             Self::Decided { .. } => "decided",
             Self::SignInRefused { .. } => "sign_in_refused",
+            Self::ChatLinked { .. } => "chat_linked",
             Self::DigestSigned { .. } => "digest_signed",
         }
     }
 
     /// Every name that a happening can have.
-    pub const NAMES: [&str; 15] = [
+    pub const NAMES: [&str; 16] = [
         "session_opened",
         "asked",
         "verdict",
@@ -174,6 +186,7 @@ impl Happening {
         "audit_queried",
         "decided",
         "sign_in_refused",
+        "chat_linked",
         "digest_signed",
     ];
 
@@ -199,6 +212,17 @@ impl Happening {
                 .map(String::as_str)
                 .collect(),
             Self::SignInRefused { why, client } => vec![why, client],
+            Self::ChatLinked {
+                account,
+                account_name,
+                team_name,
+                former_name,
+                ..
+            } => [&account.user, account_name, team_name]
+                .into_iter()
+                .chain(former_name)
+                .map(String::as_str)
+                .collect(),
             Self::DigestSigned { name, .. } => vec![name],
         }
     }
@@ -220,6 +244,7 @@ impl Happening {
             | Self::SessionClosed { .. }
             | Self::AuditQueried { .. }
             | Self::SignInRefused { .. }
+            | Self::ChatLinked { .. }
             | Self::DigestSigned { .. } => None,
         }
     }

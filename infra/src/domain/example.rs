@@ -11,7 +11,9 @@ use super::grant::Grant;
 use super::id::{ApprovalId, Digest, GrantId, RunId, SessionId};
 use super::identity::{Person, PersonKey, PersonKind};
 use super::session::{SessionHeader, SessionNumber};
-use super::ticket::{AuditPage, ConfirmVote, ConnectAnswer, ConnectWeb, LinkChat, PageSession, Purpose, SignIn};
+use super::ticket::{
+    AuditPage, ConfirmVote, ConnectAnswer, ConnectWeb, LinkChat, PageReading, PageSession, Purpose, SignIn,
+};
 use chrono::{DateTime, TimeDelta};
 use uuid::Uuid;
 
@@ -236,6 +238,10 @@ pub fn every_purpose() -> [Purpose; 6] {
         Purpose::PageSession(PageSession {
             person: alice(),
             authenticated: Some(start()),
+            reading: Some(PageReading {
+                approval: ApprovalId::from_random([1, 2, 3, 4, 5]),
+                parts: 2,
+            }),
         }),
         Purpose::LinkChat(LinkChat {
             account: chat_account(1),

@@ -78,8 +78,19 @@ pub struct SignIn {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PageSession {
     pub person: Person,
-    /// When the person last proved who they are, where the issuer says it.
+    /// When the person was last sent to prove anew who they are, and did.
     pub authenticated: Option<Timestamp>,
+    /// The operation that the person reads part by part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reading: Option<PageReading>,
+}
+
+/// How far a person has read an operation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PageReading {
+    pub approval: ApprovalId,
+    /// Parts that were served, from the first on without a gap.
+    pub parts: u64,
 }
 
 /// A chat account that is to speak for the person who signs in.
@@ -119,7 +130,7 @@ pub struct ConnectWeb {
     pub database: String,
     pub user: String,
     pub client: Client,
-    /// [Hash](code_digest) of the code that the client shows.
+    /// [Hash](ConnectCode::digest) of the code that the client shows.
     pub code: Digest,
     /// Wrong codes so far.
     pub tries: u32,
@@ -133,6 +144,81 @@ pub enum ConnectAnswer {
     None,
     Person { person: Person, until: Timestamp },
     Refused { why: String },
+}
+
+/// Wrong codes that end a client's wait.
+pub const CONNECT_TRIES_MAX: u32 = 3;
+
+/// The code that a client shows and its person types: written, and read, as the numbers of approvals are.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ConnectCode(ApprovalId);
+
+impl ConnectCode {
+    /// Makes a code of 40 bits of randomness given by the caller.
+    pub fn from_random(random: [u8; 5]) -> Self {
+        Self(ApprovalId::from_random(random))
+    }
+
+    /// As the client shows it: `K7Q2-M4XA`.
+    pub fn shown(&self) -> String {
+        let (first, second) = self.0.as_str().split_at(ApprovalId::LENGTH / 2);
+        format!("{first}-{second}")
+    }
+
+    /// Its hash, as a [`ConnectWeb`] keeps it: nobody finds the code by trying who does not have the secret too.
+    pub fn digest(&self, secret: &Secret) -> Digest {
+        digest(&[("secret", secret.reveal()), ("code", self.0.as_str())])
+    }
+}
+
+/// The client has its answer already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this connection was answered already")]
+pub struct Answered;
+
+impl ConnectWeb {
+    /// What it is after somebody who is signed in typed a code: good for one code only, and for few wrong ones.
+    pub fn typed(&self, secret: &Secret, code: &str, by: &SignedIn) -> Result<Self, Answered> {
+        self.must_wait()?;
+        let is_right = code
+            .parse()
+            .is_ok_and(|code| ConnectCode(code).digest(secret) == self.code);
+        if is_right {
+            return Ok(self.answered(ConnectAnswer::Person {
+                person: by.person.clone(),
+                until: by.expires,
+            }));
+        }
+        let tries = self.tries.saturating_add(1);
+        let answer = if tries < CONNECT_TRIES_MAX {
+            ConnectAnswer::None
+        } else {
+            let why = format!("a wrong code was typed {CONNECT_TRIES_MAX} times");
+            ConnectAnswer::Refused { why }
+        };
+        Ok(Self {
+            tries,
+            ..self.answered(answer)
+        })
+    }
+
+    /// What it is after somebody who is signed in said no.
+    pub fn refused(&self, by: &Person) -> Result<Self, Answered> {
+        self.must_wait()?;
+        let why = format!("{} refused it in the browser", by.name);
+        Ok(self.answered(ConnectAnswer::Refused { why }))
+    }
+
+    fn must_wait(&self) -> Result<(), Answered> {
+        match &self.answer {
+            ConnectAnswer::None => Ok(()),
+            ConnectAnswer::Person { .. } | ConnectAnswer::Refused { .. } => Err(Answered),
+        }
+    }
+
+    fn answered(&self, answer: ConnectAnswer) -> Self {
+        Self { answer, ..self.clone() }
+    }
 }
 
 impl Ticket {
@@ -182,11 +268,6 @@ pub fn browser_digest(cookie: &Secret) -> Digest {
     digest(&[("browser", cookie.reveal())])
 }
 
-/// The hash of the code that a client shows. Nobody finds the code by trying who does not have the ticket's secret too.
-pub fn code_digest(secret: &Secret, code: &str) -> Digest {
-    digest(&[("secret", secret.reveal()), ("code", code)])
-}
-
 fn digest(parts: &[(&str, &str)]) -> Digest {
     let mut digest = DigestBuilder::default();
     digest.part("countersign", b"ticket/1");
@@ -198,8 +279,9 @@ fn digest(parts: &[(&str, &str)]) -> Digest {
 
 #[cfg(test)]
 mod tests {
-    use super::{Ticket, TicketId, code_digest};
-    use crate::domain::example::{at, every_purpose, sign_in};
+    use super::{Answered, CONNECT_TRIES_MAX, ConnectAnswer, ConnectCode, ConnectWeb, Ticket, TicketId};
+    use crate::domain::example::{alice, at, client, every_purpose, sign_in};
+    use crate::domain::identity::SignedIn;
     use crate::domain::secret::Secret;
     use std::time::Duration;
 
@@ -233,12 +315,70 @@ mod tests {
         assert_eq!(people[0].expires, at(60));
     }
 
+    fn connect(code: &ConnectCode, secret: &Secret) -> ConnectWeb {
+        ConnectWeb {
+            target: "orders".to_owned(),
+            database: "shop".to_owned(),
+            user: "alice".to_owned(),
+            client: client(),
+            code: code.digest(secret),
+            tries: 0,
+            answer: ConnectAnswer::None,
+        }
+    }
+
+    fn signed_in() -> SignedIn {
+        SignedIn {
+            person: alice(),
+            expires: at(600),
+        }
+    }
+
     #[test]
-    fn a_code_is_one_of_its_ticket() {
-        let secret = |text: &str| Secret::new(text.to_owned());
-        let digest = code_digest(&secret("a"), "K7Q2M4");
-        assert_eq!(digest, code_digest(&secret("a"), "K7Q2M4"));
-        assert_ne!(digest, code_digest(&secret("b"), "K7Q2M4"));
-        assert_ne!(digest, code_digest(&secret("a"), "K7Q2M5"));
+    fn the_code_is_typed_as_people_type() {
+        let (code, secret) = (
+            ConnectCode::from_random([1, 2, 3, 4, 5]),
+            Secret::new("secret".to_owned()),
+        );
+        let waiting = connect(&code, &secret);
+        let shown = code.shown();
+        assert_eq!(shown.len(), 9);
+        for typed in [
+            shown.clone(),
+            shown.to_lowercase(),
+            shown.replace('-', ""),
+            format!(" {shown} "),
+        ] {
+            let next = waiting.typed(&secret, &typed, &signed_in()).unwrap();
+            assert!(
+                matches!(next.answer, ConnectAnswer::Person { person, until } if person == alice() && until == at(600))
+            );
+        }
+        let other = Secret::new("other".to_owned());
+        let next = waiting.typed(&other, &shown, &signed_in()).unwrap();
+        assert_eq!((next.answer, next.tries), (ConnectAnswer::None, 1));
+    }
+
+    #[test]
+    fn three_wrong_codes_or_a_no_end_it_and_nothing_comes_after_an_answer() {
+        let (code, secret) = (
+            ConnectCode::from_random([1, 2, 3, 4, 5]),
+            Secret::new("secret".to_owned()),
+        );
+        let mut connect = connect(&code, &secret);
+        for tries in 1..CONNECT_TRIES_MAX {
+            connect = connect.typed(&secret, "0000-0000", &signed_in()).unwrap();
+            assert_eq!((&connect.answer, connect.tries), (&ConnectAnswer::None, tries));
+        }
+        let refused = connect.refused(&alice()).unwrap();
+        let too_often = connect.typed(&secret, "", &signed_in()).unwrap();
+        let good = connect.typed(&secret, &code.shown(), &signed_in()).unwrap();
+        assert!(matches!(&refused.answer, ConnectAnswer::Refused { why } if why.contains("alice")));
+        assert!(matches!(&too_often.answer, ConnectAnswer::Refused { why } if why.contains("3 times")));
+        assert!(matches!(&good.answer, ConnectAnswer::Person { .. }));
+        for answered in [refused, too_often, good] {
+            assert_eq!(answered.typed(&secret, &code.shown(), &signed_in()), Err(Answered));
+            assert_eq!(answered.refused(&alice()), Err(Answered));
+        }
     }
 }

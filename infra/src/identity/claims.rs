@@ -50,6 +50,11 @@ pub(super) fn signed_in(issuer: &Issuer, claims: &Claims, validity: Validity) ->
     })
 }
 
+/// When the person last proved who they are, where the token says it (`auth_time`).
+pub(super) fn authenticated(claims: &Claims) -> Result<Option<Timestamp>, TokenError> {
+    time(claims, "auth_time")
+}
+
 fn check_audience(issuer: &Issuer, claims: &Claims) -> Result<(), TokenError> {
     let audiences = match claims.get("aud") {
         Some(Value::String(audience)) => vec![audience.as_str()],
@@ -250,7 +255,7 @@ fn texts(list: &[Value]) -> Option<Vec<&str>> {
     list.iter().map(Value::as_str).collect()
 }
 
-fn text<'a>(claims: &'a Claims, name: &str) -> Result<Option<&'a str>, TokenError> {
+pub(super) fn text<'a>(claims: &'a Claims, name: &str) -> Result<Option<&'a str>, TokenError> {
     match claims.get(name) {
         Some(Value::String(text)) => Ok(Some(text)),
         Some(Value::Null) | None => Ok(None),

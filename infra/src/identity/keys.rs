@@ -55,10 +55,23 @@ struct Kept {
 }
 
 /// What an issuer publishes.
-struct Published {
+pub(super) struct Published {
     /// What it calls itself, to the letter.
     issuer: String,
     keys: Vec<CoreJsonWebKey>,
+    /// Where people sign in; none at issuers that serve only programs.
+    pub(super) doors: Option<Doors>,
+}
+
+/// Where people sign in.
+#[derive(Clone, Debug)]
+pub(super) struct Doors {
+    pub(super) authorization: Url,
+    pub(super) token: Url,
+    /// A client's secret goes into the body of a request, not into its head.
+    pub(super) secret_in_body: bool,
+    /// It names itself when it sends a browser back (RFC 9207).
+    pub(super) names_itself: bool,
 }
 
 /// The keys that may have signed a token.
@@ -114,6 +127,38 @@ impl Keys {
         }
     }
 
+    /// What the issuer publishes, fetched where there is nothing or it is old. Cancel safe.
+    pub(super) async fn published(this: &Arc<Self>, now: Timestamp) -> Result<Arc<Published>, TokenError> {
+        let kept = |this: &Self| this.kept().trusted(now).cloned();
+        if let Some(published) = kept(this).filter(|_| !this.is_due(now, REFRESH_AFTER)) {
+            return Ok(published);
+        }
+        let ended = this.kept().ended;
+        let turn = Arc::clone(&this.fetching).lock_owned().await;
+        let waited = this.kept().ended != ended;
+        if !waited && this.is_due(now, TimeDelta::zero()) {
+            Self::fetch_once(this, turn, now).await;
+        }
+        kept(this).ok_or_else(|| this.unavailable())
+    }
+
+    /// Posts a form to an address that the issuer published. Gives the status and the body of its answer, bounded.
+    pub(super) async fn post(
+        &self,
+        url: &Url,
+        form: String,
+        basic: Option<(&str, &str)>,
+    ) -> Result<(u16, Vec<u8>), Failure> {
+        let request = self.client.post(url.clone()).header("accept", "application/json");
+        let request = match basic {
+            Some((name, secret)) => request.basic_auth(name, Some(secret)),
+            None => request,
+        };
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        let answer = request.body(form).send().await?;
+        Ok((answer.status().as_u16(), body(url, answer).await?))
+    }
+
     fn look(&self, kid: Option<&str>, algorithm: &CoreJwsSigningAlgorithm, now: Timestamp) -> Option<Found> {
         let kept = self.kept();
         let published = kept.trusted(now)?;
@@ -145,17 +190,21 @@ impl Keys {
     }
 
     fn unknown(&self, now: Timestamp) -> Result<Lookup, TokenError> {
-        let kept = self.kept();
-        match &kept.failure {
-            None if kept.trusted(now).is_some() => Ok(Lookup::Unknown),
-            failure => Err(TokenError::Unavailable {
-                issuer: self.issuer.url.to_string(),
-                source: failure
-                    .clone()
-                    .unwrap_or_else(|| "its keys are too old".to_owned())
-                    .into(),
-            }),
+        let is_sound = {
+            let kept = self.kept();
+            kept.failure.is_none() && kept.trusted(now).is_some()
+        };
+        if is_sound {
+            return Ok(Lookup::Unknown);
         }
+        Err(self.unavailable())
+    }
+
+    fn unavailable(&self) -> TokenError {
+        let failure = self.kept().failure.clone();
+        let source = failure.unwrap_or_else(|| "its keys are too old".to_owned()).into();
+        let issuer = self.issuer.url.to_string();
+        TokenError::Unavailable { issuer, source }
     }
 
     /// Fetches in a task of its own, which ends by itself within two request timeouts: a caller that hangs up must
@@ -195,9 +244,10 @@ impl Keys {
         if !self.issuer.is_called(&discovery.issuer) {
             return Err(format!("its discovery document is that of {}", quoted(&discovery.issuer)).into());
         }
-        if !(discovery.jwks_uri.scheme() == "https" || (self.is_plain() && is_loopback(&discovery.jwks_uri))) {
+        if !self.may_go_to(&discovery.jwks_uri) {
             return Err(format!("its keys are at {}, which is not https", discovery.jwks_uri).into());
         }
+        let doors = self.doors(&discovery);
         let set: KeySet = serde_json::from_slice(&self.read(discovery.jwks_uri).await?)
             .map_err(|error| format!("its keys cannot be read: {error}"))?;
         let keys: Vec<CoreJsonWebKey> = set.keys.into_iter().take(KEYS_MAX).filter_map(usable).collect();
@@ -207,11 +257,30 @@ impl Keys {
         Ok(Published {
             issuer: discovery.issuer,
             keys,
+            doors,
         })
     }
 
+    fn doors(&self, discovery: &Discovery) -> Option<Doors> {
+        let at = |url: &Option<Url>| url.clone().filter(|url| self.may_go_to(url));
+        let methods = discovery.token_endpoint_auth_methods_supported.as_deref();
+        Some(Doors {
+            authorization: at(&discovery.authorization_endpoint)?,
+            token: at(&discovery.token_endpoint)?,
+            secret_in_body: methods.is_some_and(|methods| {
+                let knows = |wanted: &str| methods.iter().any(|method| method == wanted);
+                knows("client_secret_post") && !knows("client_secret_basic")
+            }),
+            names_itself: discovery.authorization_response_iss_parameter_supported,
+        })
+    }
+
+    fn may_go_to(&self, url: &Url) -> bool {
+        url.scheme() == "https" || (self.is_plain() && is_loopback(url))
+    }
+
     async fn read(&self, url: Url) -> Result<Vec<u8>, Failure> {
-        let mut answer = self
+        let answer = self
             .client
             .get(url.clone())
             .header("accept", "application/json")
@@ -220,14 +289,7 @@ impl Keys {
         if answer.status() != reqwest::StatusCode::OK {
             return Err(format!("{url} answered {}", answer.status()).into());
         }
-        let mut body = Vec::new();
-        while let Some(chunk) = answer.chunk().await? {
-            if body.len() + chunk.len() > BODY_BYTES_MAX {
-                return Err(format!("{url} answered more than {BODY_BYTES_MAX} bytes").into());
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(body)
+        body(&url, answer).await
     }
 
     fn is_plain(&self) -> bool {
@@ -237,6 +299,17 @@ impl Keys {
     fn kept(&self) -> std::sync::MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+async fn body(url: &Url, mut answer: reqwest::Response) -> Result<Vec<u8>, Failure> {
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await? {
+        if body.len() + chunk.len() > BODY_BYTES_MAX {
+            return Err(format!("{url} answered more than {BODY_BYTES_MAX} bytes").into());
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
 }
 
 impl Kept {
@@ -254,6 +327,11 @@ impl Kept {
 struct Discovery {
     issuer: String,
     jwks_uri: Url,
+    authorization_endpoint: Option<Url>,
+    token_endpoint: Option<Url>,
+    token_endpoint_auth_methods_supported: Option<Vec<String>>,
+    #[serde(default)]
+    authorization_response_iss_parameter_supported: bool,
 }
 
 #[derive(Deserialize)]

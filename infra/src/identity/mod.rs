@@ -3,4 +3,5 @@
 mod claims;
 mod keys;
 pub mod oidc;
+pub mod sign_in;
 mod token;

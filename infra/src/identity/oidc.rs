@@ -139,6 +139,14 @@ impl Verifier {
         trusted.verify(&token, now).await
     }
 
+    /// The keys of the only issuer, of a verifier that has one.
+    pub(super) fn keys(&self) -> Option<&Arc<Keys>> {
+        match self.trusted.as_slice() {
+            [trusted] => Some(&trusted.keys),
+            _ => None,
+        }
+    }
+
     fn unknown_issuer(&self, name: &str) -> TokenError {
         let known: Vec<&str> = self.trusted.iter().map(|trusted| trusted.issuer.url.as_str()).collect();
         TokenError::Refused(format!(

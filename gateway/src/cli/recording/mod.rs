@@ -343,6 +343,7 @@ pub fn witness(events: &[Event]) -> Witness {
             | Happening::AuditQueried { .. }
             | Happening::Decided { .. }
             | Happening::SignInRefused { .. }
+            | Happening::ChatLinked { .. }
             | Happening::DigestSigned { .. } => {}
         }
     }

@@ -168,7 +168,9 @@ mod tests {
     use super::{Broken, Chain, verify_chain};
     use crate::domain::approval::Outcome;
     use crate::domain::audit::{Event, Happening, VerdictWord};
-    use crate::domain::example::{alice, at, effects, header, place, session, session_number, start, terms};
+    use crate::domain::example::{
+        alice, at, chat_account, effects, header, place, session, session_number, start, terms,
+    };
     use crate::domain::id::{ApprovalId, Digest};
     use chrono::TimeDelta;
     use serde_json::Value;
@@ -247,6 +249,13 @@ mod tests {
             Happening::SignInRefused {
                 why: text(),
                 client: text(),
+            },
+            Happening::ChatLinked {
+                account: chat_account(1),
+                account_name: text(),
+                team_name: text(),
+                former: Some(alice().key),
+                former_name: Some(text()),
             },
             Happening::DigestSigned {
                 name: text(),

@@ -83,6 +83,7 @@ impl Step {
             | Happening::RecordingAnchor { .. }
             | Happening::AuditQueried { .. }
             | Happening::Decided { .. }
+            | Happening::ChatLinked { .. }
             | Happening::DigestSigned { .. }
             | Happening::SignInRefused { .. } => return None,
         };
