@@ -5,6 +5,7 @@
 )]
 
 pub mod certificates;
+pub mod chat;
 pub mod cloud;
 pub mod connect;
 pub mod demo;
@@ -18,6 +19,7 @@ pub mod postgres;
 pub mod process;
 pub mod psql;
 pub mod raw;
+pub mod slack;
 pub mod tap;
 pub mod votes;
 pub mod wait;
