@@ -10,7 +10,11 @@ use std::time::Duration;
 use url::Url;
 
 pub mod discord;
+#[cfg(test)]
+mod example;
+pub mod inbound;
 pub mod slack;
+pub mod tls;
 
 /// What a message says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -150,4 +154,14 @@ impl Answer {
         let text = text.into();
         Self::Say(Box::new(Say { text, ..Say::default() }))
     }
+}
+
+/// A text of so many characters at most; one that was cut says so.
+pub(crate) fn cut(text: &str, chars_max: usize) -> String {
+    const CUT: &str = "...";
+    if text.chars().count() <= chars_max {
+        return text.to_owned();
+    }
+    let head = text.chars().take(chars_max.saturating_sub(CUT.len()));
+    head.chain(CUT.chars()).collect()
 }

@@ -110,11 +110,11 @@ fn actions(card: &Card) -> Vec<SlackActionBlockElement> {
     buttons.chain(links).collect()
 }
 
-fn plain(text: &str) -> SlackBlockPlainTextOnly {
+pub(super) fn plain(text: &str) -> SlackBlockPlainTextOnly {
     SlackBlockPlainText::new(text.to_owned()).with_emoji(false).into()
 }
 
 /// What a message's text must escape. <https://docs.slack.dev/messaging/formatting-message-text#escaping>
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

@@ -1,0 +1,204 @@
+//! What comes in from chats, before anything is done with it: who signed it, how old it is, whether it was here before.
+
+use countersign_infra::domain::Timestamp;
+use countersign_infra::domain::id::Digest;
+use std::collections::{HashSet, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// How far a signature's time may lie from ours, in either direction.
+/// <https://docs.slack.dev/authentication/verifying-requests-from-slack>
+pub const AGE_SECONDS_MAX: i64 = 300;
+
+/// The largest body of a request, in bytes: chats send a few kB.
+pub const BODY_BYTES_MAX: usize = 1 << 20;
+
+/// When an answer must be on its way: chats wait 3 s for it.
+pub const ANSWER_WITHIN: Duration = Duration::from_millis(2800);
+
+/// How long a body may take to arrive: a part of [`ANSWER_WITHIN`].
+pub const BODY_WITHIN: Duration = Duration::from_secs(1);
+
+/// Requests that are remembered at once. Only what a chat signed is remembered: some 27 a second for ten minutes.
+const SEEN_MAX: usize = 16_384;
+
+/// Why a request was turned away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Turned {
+    #[error("it is not signed")]
+    Unsigned,
+    #[error("its signature is older, or younger, than 5 min")]
+    Stale,
+    #[error("its signature is not that of its body")]
+    Tampered,
+    #[error("it is of a workspace or an app that is not configured")]
+    Foreign,
+    #[error("it was here before")]
+    Repeated,
+    #[error("it cannot be read")]
+    Malformed,
+    #[error("it is larger than 1 MiB, or takes longer than 1 s to arrive")]
+    TooLarge,
+    #[error("too many requests are remembered already")]
+    TooMany,
+}
+
+impl Turned {
+    const ALL: [Self; 8] = [
+        Self::Unsigned,
+        Self::Stale,
+        Self::Tampered,
+        Self::Foreign,
+        Self::Repeated,
+        Self::Malformed,
+        Self::TooLarge,
+        Self::TooMany,
+    ];
+}
+
+/// How many requests were turned away, by why.
+#[derive(Debug, Default)]
+pub struct Counters([AtomicU64; Turned::ALL.len()]);
+
+impl Counters {
+    /// Counts and logs one. Nothing of the request is logged: it may be anybody's.
+    pub fn turn_away(&self, chat: &'static str, why: Turned) {
+        if let Some(counter) = self.counter(why) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+        tracing::warn!(chat, %why, "a request was turned away");
+    }
+
+    pub fn of(&self, why: Turned) -> u64 {
+        self.counter(why).map_or(0, |counter| counter.load(Ordering::Relaxed))
+    }
+
+    fn counter(&self, why: Turned) -> Option<&AtomicU64> {
+        let mut counters = Turned::ALL.iter().zip(&self.0);
+        counters.find(|(kind, _)| **kind == why).map(|(_, counter)| counter)
+    }
+}
+
+/// Whether a signature of that time is to be looked at.
+pub fn is_fresh(signed: Timestamp, now: Timestamp) -> bool {
+    (now - signed).num_milliseconds().abs() <= AGE_SECONDS_MAX * 1000
+}
+
+/// The time that a header gives in seconds.
+pub fn signed_at(seconds: &str) -> Option<Timestamp> {
+    let digits = !seconds.is_empty() && seconds.bytes().all(|byte| byte.is_ascii_digit());
+    let seconds = seconds.parse().ok().filter(|_| digits)?;
+    Timestamp::from_timestamp(seconds, 0)
+}
+
+/// The requests of the last minutes. What is older than [`AGE_SECONDS_MAX`] is refused for its age.
+///
+/// Each replica remembers its own: what reaches two of them is done twice, and changes nothing the second time, as votes
+/// and commands are made so that they may be repeated.
+#[derive(Debug, Default)]
+pub struct Seen(Mutex<Memory>);
+
+#[derive(Debug, Default)]
+struct Memory {
+    order: VecDeque<(Timestamp, Digest)>,
+    known: HashSet<Digest>,
+}
+
+impl Seen {
+    /// Remembers a request whose signature was found good. Its signature may be of a moment ahead of us, so that it stays
+    /// good for twice the time.
+    pub fn remember(&self, request: Digest, now: Timestamp) -> Result<(), Turned> {
+        let mut memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        memory.forget(now);
+        if memory.known.contains(&request) {
+            return Err(Turned::Repeated);
+        }
+        if memory.order.len() >= SEEN_MAX {
+            return Err(Turned::TooMany);
+        }
+        memory.known.insert(request);
+        memory.order.push_back((now, request));
+        Ok(())
+    }
+}
+
+impl Memory {
+    fn forget(&mut self, now: Timestamp) {
+        while let Some((arrived, request)) = self.order.front().copied() {
+            if (now - arrived).num_seconds() <= 2 * AGE_SECONDS_MAX {
+                return;
+            }
+            self.order.pop_front();
+            self.known.remove(&request);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use countersign_infra::domain::example::at;
+
+    #[test]
+    fn a_signature_is_good_for_five_minutes_either_way() {
+        for (seconds, fresh) in [(-301, false), (-300, true), (0, true), (300, true), (301, false)] {
+            assert_eq!(is_fresh(at(seconds), at(0)), fresh, "{seconds} s");
+        }
+    }
+
+    #[test]
+    fn only_a_plain_number_is_a_time() {
+        assert_eq!(
+            signed_at("1767225600").map(|time| time.timestamp()),
+            Some(1_767_225_600)
+        );
+        for text in [
+            "",
+            "-5",
+            "+5",
+            " 5",
+            "5 ",
+            "5.0",
+            "1e9",
+            "99999999999999999999",
+            "9223372036854775807",
+            "٣",
+        ] {
+            assert_eq!(signed_at(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_request_is_new_once_while_its_signature_is_good() {
+        let seen = Seen::default();
+        let [first, second] = [b"1", b"2"].map(|bytes| Digest::of(bytes));
+        assert_eq!(seen.remember(first, at(0)), Ok(()));
+        assert_eq!(seen.remember(second, at(1)), Ok(()));
+        assert_eq!(seen.remember(first, at(600)), Err(Turned::Repeated));
+        assert_eq!(seen.remember(first, at(601)), Ok(()), "too old to be good");
+        assert_eq!(seen.remember(second, at(601)), Err(Turned::Repeated));
+    }
+
+    #[test]
+    fn a_full_memory_takes_nothing_new_and_forgets_nothing() {
+        let seen = Seen::default();
+        let digest = |number: usize| Digest::of(&number.to_be_bytes());
+        for number in 0..SEEN_MAX {
+            assert_eq!(seen.remember(digest(number), at(0)), Ok(()));
+        }
+        assert_eq!(seen.remember(digest(SEEN_MAX), at(1)), Err(Turned::TooMany));
+        assert_eq!(seen.remember(digest(0), at(1)), Err(Turned::Repeated));
+        assert_eq!(seen.remember(digest(SEEN_MAX), at(601)), Ok(()));
+    }
+
+    #[test]
+    fn each_kind_is_counted_for_itself() {
+        let counters = Counters::default();
+        counters.turn_away("slack", Turned::Stale);
+        counters.turn_away("slack", Turned::Stale);
+        counters.turn_away("slack", Turned::TooMany);
+        let counted = Turned::ALL.map(|why| counters.of(why));
+        assert_eq!(counted, [0, 2, 0, 0, 0, 0, 0, 1]);
+    }
+}

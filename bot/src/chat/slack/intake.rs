@@ -1,0 +1,129 @@
+//! From what was heard to the answer, whichever way it came.
+
+use super::client::SlackChat;
+use super::request::{Heard, Origin};
+use crate::answer::Answers;
+use crate::chat::inbound::{Counters, Seen, Turned};
+use crate::chat::{Answer, Evidence, Request, Say};
+use countersign_infra::domain::chat_link::{ChatAccount, ChatPlatform};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+
+/// Answers that are worked on at once.
+const AT_ONCE_MAX: usize = 256;
+
+/// Far beyond what an answer may take: something is stuck.
+const STUCK_AFTER: Duration = Duration::from_secs(60);
+
+/// What is left to be said where a request came from, once it is answered.
+pub(super) type Left = oneshot::Receiver<Option<Say>>;
+
+/// All workspaces, and who answers there. Shared by both ways in, so that what comes by both is done once.
+pub struct SlackIntake {
+    pub(super) chats: Vec<Arc<SlackChat>>,
+    answers: Arc<dyn Answers>,
+    pub(super) seen: Seen,
+    counters: Counters,
+    room: Arc<Semaphore>,
+    tasks: TaskTracker,
+}
+
+impl SlackIntake {
+    pub fn new(chats: Vec<Arc<SlackChat>>, answers: Arc<dyn Answers>) -> Arc<Self> {
+        Arc::new(Self {
+            chats,
+            answers,
+            seen: Seen::default(),
+            counters: Counters::default(),
+            room: Arc::new(Semaphore::new(AT_ONCE_MAX)),
+            tasks: TaskTracker::new(),
+        })
+    }
+
+    /// How many requests were turned away, by why.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Waits for the answers that are worked on. To be called once nothing comes in any more.
+    pub async fn drain(&self, within: Duration) {
+        self.tasks.close();
+        if tokio::time::timeout(within, self.tasks.wait()).await.is_err() {
+            tracing::warn!("answers in Slack were still worked on and are given up");
+        }
+    }
+
+    pub(super) fn turn_away(&self, why: Turned) -> Turned {
+        self.counters.turn_away("slack", why);
+        why
+    }
+
+    /// Starts to answer, in a task of its own: whoever asked may not wait long enough, and a decision must not be broken
+    /// off. What is left to be said comes back; once nobody listens for it any more, it is told by itself.
+    pub(super) fn answer(&self, chat: &Arc<SlackChat>, heard: Heard, evidence: Evidence) -> Result<Left, Turned> {
+        let (told, left) = oneshot::channel();
+        let Some(ask) = heard.ask else {
+            drop(told);
+            return Ok(left);
+        };
+        let Ok(place) = Arc::clone(&self.room).try_acquire_owned() else {
+            return Err(Turned::TooMany);
+        };
+        let request = Request {
+            account: ChatAccount {
+                platform: ChatPlatform::Slack,
+                team: heard.team,
+                user: heard.reply.user.clone(),
+            },
+            name: heard.name,
+            ask,
+            evidence,
+        };
+        let (chat, answers) = (Arc::clone(chat), Arc::clone(&self.answers));
+        let (origin, reply) = (heard.origin, heard.reply);
+        self.tasks.spawn(async move {
+            let _place = place;
+            let answer = tokio::time::timeout(STUCK_AFTER, answers.answer(request)).await;
+            let answer = answer.unwrap_or_else(|_| {
+                tracing::error!("an answer in Slack was stuck and is given up");
+                Answer::say("No answer came. Look at the card: it shows how the approval stands.")
+            });
+            let left = chat.act(&reply, answer).await;
+            let unheard = match (origin, left) {
+                (Origin::Click, Some(say)) => Some(say),
+                (Origin::Click | Origin::Command | Origin::Form, left) => told.send(left).err().flatten(),
+            };
+            if let Some(say) = unheard {
+                chat.tell(&reply, &say).await;
+            }
+        });
+        Ok(left)
+    }
+
+    /// Waits for what is left to be said; in its place says in time that it is not there yet.
+    pub(super) async fn wait(origin: Origin, mut left: Left, until: Instant) -> Option<Say> {
+        match tokio::time::timeout_at(until, &mut left).await {
+            Ok(left) => left.unwrap_or_default(),
+            Err(_) => {
+                // From here on it is told by itself, unless it came just now.
+                left.close();
+                left.try_recv().unwrap_or_else(|_| late(origin))
+            }
+        }
+    }
+}
+
+fn late(origin: Origin) -> Option<Say> {
+    let text = match origin {
+        Origin::Click => return None,
+        Origin::Command => "This takes a moment.",
+        Origin::Form => "This takes longer than usual: the card shows how the approval stands.",
+    };
+    Some(Say {
+        text: text.to_owned(),
+        ..Say::default()
+    })
+}
