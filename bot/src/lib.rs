@@ -14,5 +14,6 @@ pub mod limits;
 pub mod plan;
 pub mod ring;
 pub mod routes;
+pub mod run;
 pub mod sweep;
 pub mod table;

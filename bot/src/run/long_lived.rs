@@ -1,0 +1,76 @@
+//! `countersign-bot serve`: one program that stays.
+
+use super::{assemble, check, load};
+use crate::app::Mode;
+use crate::chat::slack;
+use crate::sweep::sweep;
+use anyhow::Context;
+use countersign_infra::config::Speaks;
+use countersign_infra::serve::{ServeLimits, serve};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How long a stop waits for answers and messages on their way.
+const DRAIN_MAX: Duration = Duration::from_secs(20);
+
+/// Runs until SIGTERM or SIGINT.
+pub async fn run(path: &Path) -> anyhow::Result<()> {
+    let (config, bot) = load(path)?;
+    countersign_infra::telemetry::start(config.gateway.log_json);
+    let stop = CancellationToken::new();
+    let running = assemble(config, bot, Mode::LongLived, &stop).await?;
+    let listen = running
+        .bot
+        .listen
+        .context("bot.listen says where gateways ring: it is missing")?;
+    let tls = match &running.bot.tls {
+        Some(tls) => Some(tls.acceptor(Speaks::Http).context("the certificate of [bot]")?),
+        None => None,
+    };
+    let listener = TcpListener::bind(listen).await.context("the [bot] listener")?;
+    for missing in check(&running.chats).await {
+        tracing::error!("{missing}");
+    }
+    tracing::info!(listen = %listener.local_addr()?, "the bot is ready");
+
+    let tasks = TaskTracker::new();
+    tasks.spawn(serve(
+        listener,
+        tls,
+        running.router.clone(),
+        ServeLimits::default(),
+        stop.clone(),
+    ));
+    let (slack, slack_stop) = (running.slack.clone(), stop.clone());
+    tasks.spawn(async move {
+        if let Err(error) = slack::socket::serve(slack, slack_stop).await {
+            tracing::error!(%error, "Slack's Socket Mode has ended");
+        }
+    });
+    let rung = Arc::new(Notify::new());
+    tasks.spawn(sweep(running.app.announcer.clone(), rung, stop.clone()));
+
+    let mut terminated = signal(SignalKind::terminate())?;
+    let mut interrupted = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminated.recv() => {}
+        _ = interrupted.recv() => {}
+    }
+    tracing::info!("the bot stops");
+    stop.cancel();
+    tasks.close();
+    drop(tokio::time::timeout(DRAIN_MAX, tasks.wait()).await);
+    running.slack.drain(DRAIN_MAX).await;
+    running.app.tasks.close();
+    let app_tasks = running.app.tasks.clone();
+    // The journal's writer ends with the last that could write.
+    drop(running);
+    drop(tokio::time::timeout(DRAIN_MAX, app_tasks.wait()).await);
+    Ok(())
+}
