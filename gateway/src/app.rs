@@ -1,6 +1,6 @@
 //! The parts of a running gateway, how they are put together, and how they stop.
 
-use crate::console::{self, ApiLimits, Console, ConsoleParts, ServeLimits, TargetEntry};
+use crate::console::{self, ApiLimits, Console, ConsoleParts, ServeLimits, SignInEntry, TargetEntry};
 use crate::digests::{Digests, Means};
 use crate::gate::Gate;
 use crate::hold::{Holds, Writers};
@@ -288,6 +288,7 @@ fn console_parts(
         policy: app.gate.policy().clone(),
         sessions: app.sessions.clone(),
         targets: targets.collect(),
+        sign_in: app.config.issuers.iter().filter_map(SignInEntry::of).collect(),
         limits: ApiLimits::default(),
         clock: app.gate.holds().clock().clone(),
         unsent: {

@@ -12,6 +12,7 @@ mod deciders;
 mod exports;
 mod identity;
 mod invariants;
+mod login;
 mod malformed;
 mod recording;
 mod story;
