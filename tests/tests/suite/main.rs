@@ -15,6 +15,7 @@ mod invariants;
 mod login;
 mod malformed;
 mod recording;
+mod ring;
 mod story;
 mod tidy;
 mod whole;
