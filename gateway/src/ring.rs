@@ -18,6 +18,7 @@ use countersign_infra::domain::id::ApprovalId;
 use countersign_infra::ring::{PATH, Ring, RingKey, SIGNATURE_HEADER, ShortRingKey, TIME_HEADER};
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Response, StatusCode};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -111,13 +112,18 @@ impl Ringer {
         }
     }
 
-    /// Rings what is not rung, each once.
+    /// Rings what is not rung, each once for what happened to it last, also where that happened during a ring.
     async fn ring_all(self: Arc<Self>, mut rings: JoinSet<()>) {
-        for (id, news) in self.bell.take_all() {
-            while rings.len() >= AT_ONCE && rings.join_next().await.is_some() {}
-            rings.spawn(self.clone().ring(id, news));
+        let mut tried = HashSet::new();
+        loop {
+            for (id, news) in self.bell.take_untried(&mut tried) {
+                while rings.len() >= AT_ONCE && rings.join_next().await.is_some() {}
+                rings.spawn(self.clone().ring(id, news));
+            }
+            if rings.join_next().await.is_none() {
+                return;
+            }
         }
-        while rings.join_next().await.is_some() {}
     }
 
     async fn ring(self: Arc<Self>, id: ApprovalId, news: u64) {

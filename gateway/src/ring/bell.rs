@@ -5,7 +5,7 @@ use countersign_infra::backoff::Backoff;
 use countersign_infra::domain::Timestamp;
 use countersign_infra::domain::approval::Approval;
 use countersign_infra::domain::id::ApprovalId;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -86,11 +86,14 @@ impl Bell {
         due.into_iter().take(room).map(|(id, entry)| entry.take(id)).collect()
     }
 
-    /// Takes out all that are not rung, due or not.
-    pub(super) fn take_all(&self) -> Vec<(ApprovalId, u64)> {
+    /// Takes out all that are not rung, due or not, whose news is not among those that were tried.
+    pub(super) fn take_untried(&self, tried: &mut HashSet<u64>) -> Vec<(ApprovalId, u64)> {
         let mut entries = self.entries();
         let waiting = entries.iter_mut().filter(|(_, entry)| entry.waits());
-        waiting.map(|(id, entry)| entry.take(id)).collect()
+        waiting
+            .filter(|(_, entry)| tried.insert(entry.news))
+            .map(|(id, entry)| entry.take(id))
+            .collect()
     }
 
     /// What became of a ring.

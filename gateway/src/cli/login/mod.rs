@@ -37,13 +37,11 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Way::Device => device::sign_in(&issuer).await?,
     };
     let person = accepted(&reach, &sign_in).await?;
-    let (kept, earlier) = signed_in::keep(&reach.url, &sign_in).await?;
-    if let Some(earlier) = earlier {
-        super::logout::revoke(&reach, &earlier).await;
-    }
+    // An earlier one is replaced, not revoked: issuers end with it whatever the same browser signed in to.
+    let path = signed_in::keep(&reach.url, &sign_in).await?;
     tell(&format!(
         "The token is kept in {}.",
-        escape(&kept.path.display().to_string())
+        escape(&path.display().to_string())
     ));
     let until = match sign_in.refresh_token {
         Some(_) => "the token is refreshed as long as the issuer lets".to_owned(),

@@ -5,13 +5,13 @@ mod issuer;
 mod place;
 
 pub use issuer::{AskedCode, IssuerClient, Refreshed};
-pub use place::Kept;
 
 use super::client::{ClientError, Reach};
 use crate::console::SignInEntry;
 use chrono::{DateTime, TimeDelta, Utc};
 use countersign_infra::domain::secret::Secret;
-use place::{Lock, Place};
+use place::Place;
+use std::path::PathBuf;
 use url::Url;
 
 /// A token that ends within this is refreshed first.
@@ -62,20 +62,18 @@ pub async fn token(reach: &Reach) -> Result<Secret, ClientError> {
     refreshed(reach, &place, kept).await
 }
 
-/// Keeps a sign-in for the other commands, in the place of an earlier one, which is returned. It takes the lock, so
-/// that no refresh of the earlier one overwrites it.
-pub async fn keep(gateway: &Url, sign_in: &SignIn) -> Result<(Kept, Option<SignIn>), ClientError> {
+/// Keeps a sign-in for the other commands, in the place of an earlier one, and says where. It takes the lock, so that
+/// no refresh of the earlier one overwrites it.
+pub async fn keep(gateway: &Url, sign_in: &SignIn) -> Result<PathBuf, ClientError> {
     let place = Place::of_this_person()?;
     let _lock = place.lock(gateway).await?;
-    // What cannot be read is replaced as well.
-    let earlier = place.read(gateway).ok().flatten();
-    Ok((place.write(gateway, sign_in)?, earlier))
+    place.write(gateway, sign_in)
 }
 
 /// Forgets the sign-in at a gateway and returns it.
 pub async fn forget(gateway: &Url) -> Result<Option<SignIn>, ClientError> {
     let place = Place::of_this_person()?;
-    let _lock: Lock = place.lock(gateway).await?;
+    let _lock = place.lock(gateway).await?;
     let kept = place.read(gateway);
     place.remove(gateway)?;
     kept

@@ -23,11 +23,6 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 const LOCK_TIME_MAX: Duration = Duration::from_secs(120);
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
-/// Where a sign-in was put.
-pub struct Kept {
-    pub path: PathBuf,
-}
-
 /// A person's directory of sign-ins.
 pub struct Place {
     directory: PathBuf,
@@ -83,8 +78,8 @@ impl Place {
         }
     }
 
-    /// Writes a sign-in, whole or not at all.
-    pub fn write(&self, gateway: &Url, sign_in: &SignIn) -> Result<Kept, ClientError> {
+    /// Writes a sign-in, whole or not at all, and says where.
+    pub fn write(&self, gateway: &Url, sign_in: &SignIn) -> Result<PathBuf, ClientError> {
         self.make()?;
         let (path, temporary) = (self.path(gateway, "json"), self.path(gateway, "new"));
         let text = serde_json::to_vec_pretty(&Written::of(gateway, sign_in))
@@ -93,7 +88,7 @@ impl Place {
         drop(std::fs::remove_file(&temporary));
         let written = write_synced(&temporary, &text).and_then(|()| std::fs::rename(&temporary, &path));
         written.map_err(|error| failed(&path, error))?;
-        Ok(Kept { path })
+        Ok(path)
     }
 
     pub fn remove(&self, gateway: &Url) -> Result<(), ClientError> {
@@ -283,8 +278,8 @@ mod tests {
         let (place, gateway) = (place(&directory), url("https://gateway.example.com:8443"));
         assert!(place.read(&gateway).unwrap().is_none());
         for token in ["first", "second"] {
-            let kept = place.write(&gateway, &sign_in(token)).unwrap();
-            assert_eq!((mode(&kept.path), mode(&place.directory)), (0o600, 0o700));
+            let path = place.write(&gateway, &sign_in(token)).unwrap();
+            assert_eq!((mode(&path), mode(&place.directory)), (0o600, 0o700));
             let read = place.read(&url("https://gateway.example.com:8443/")).unwrap().unwrap();
             assert_eq!((read.token.reveal(), read.name.as_str()), (token, "Alice"));
             assert_eq!(read.refresh_token.unwrap().reveal(), "refresh");
@@ -302,7 +297,7 @@ mod tests {
     fn what_others_may_read_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let (place, gateway) = (place(&directory), url("https://gateway.example.com"));
-        let path = place.write(&gateway, &sign_in("token")).unwrap().path;
+        let path = place.write(&gateway, &sign_in("token")).unwrap();
         for (changed, open, shut) in [(&path, 0o640, 0o600), (&place.directory, 0o705, 0o700)] {
             std::fs::set_permissions(changed, Permissions::from_mode(open)).unwrap();
             let error = place.read(&gateway).unwrap_err().to_string();
@@ -320,11 +315,10 @@ mod tests {
     fn a_damaged_file_says_what_to_do() {
         let directory = tempfile::tempdir().unwrap();
         let (place, gateway) = (place(&directory), url("https://gateway.example.com"));
-        let path = place.write(&gateway, &sign_in("token")).unwrap().path;
+        let path = place.write(&gateway, &sign_in("token")).unwrap();
         let other = place
             .write(&url("https://other.example.com"), &sign_in("token"))
-            .unwrap()
-            .path;
+            .unwrap();
         for text in ["", "{}", "[]", &std::fs::read_to_string(other).unwrap()] {
             std::fs::write(&path, text).unwrap();
             let error = place.read(&gateway).unwrap_err().to_string();
