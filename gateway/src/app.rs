@@ -1,6 +1,6 @@
 //! The parts of a running gateway, how they are put together, and how they stop.
 
-use crate::console::{self, ApiLimits, Console, ConsoleParts, ServeLimits, TargetEntry};
+use crate::console::{self, ApiLimits, Console, ConsoleParts, ServeLimits, SignInEntry, TargetEntry};
 use crate::digests::{Digests, Means};
 use crate::gate::Gate;
 use crate::grants::Grants;
@@ -9,6 +9,7 @@ use crate::protocol::postgres::connection::Cancels;
 use crate::protocol::postgres::effects::Analyst;
 use crate::protocol::postgres::startup::Entry;
 use crate::record::{RecordError, Spool};
+use crate::ring::{Bell, Ringer, RingingApprovals};
 use crate::sessions::SessionRegistry;
 use crate::settle::{self, Settler, Trail};
 use crate::vault::Vault;
@@ -44,6 +45,8 @@ pub struct App {
     pub sessions: SessionRegistry,
     pub digests: Digests,
     pub cancels: Cancels,
+    /// Tells the bot of approvals, where one is configured.
+    pub ringer: Option<Arc<Ringer>>,
     /// Cancelled when live sessions are to end.
     pub sessions_stop: CancellationToken,
 }
@@ -155,8 +158,12 @@ pub async fn run(config: PathBuf) -> anyhow::Result<()> {
     tasks.spawn(async move { holds.bury_the_dead(&burying, bury_stop).await });
     // Until the last session has ended: what is at a server while sessions drain is alive.
     let (holds, sessions_ended) = (app.gate.holds().clone(), CancellationToken::new());
-    let keep_stop = sessions_ended.clone();
+    let (keep_stop, ring_stop) = (sessions_ended.clone(), sessions_ended.clone());
     tasks.spawn(async move { holds.look_after_kept(&writers, keep_stop).await });
+    if let Some(ringer) = app.ringer.clone() {
+        // As long: how they ended is rung, too.
+        tasks.spawn(ringer.run(ring_stop));
+    }
     let (settling, settle_stop) = (app.clone(), stop.clone());
     tasks.spawn(async move { settling.settler().keep(&settling.digests, settle_stop).await });
     let (digesting, digests_stop) = (app.clone(), stop.clone());
@@ -174,7 +181,16 @@ async fn assemble(config: Config, stop: &CancellationToken) -> anyhow::Result<(A
         tokio::task::spawn_blocking(move || open_directory(&directory)).await??
     };
     let key = Arc::new(key);
-    let stores = crate::stores::open(&config).await?;
+    let mut stores = crate::stores::open(&config).await?;
+    let ringer = match config.bot.clone() {
+        Some(bot) => {
+            let bell = Arc::new(Bell::default());
+            stores.approvals = Arc::new(RingingApprovals::new(stores.approvals, bell.clone()));
+            let ringer = tokio::task::spawn_blocking(move || Ringer::new(&bot, bell)).await?;
+            Some(Arc::new(ringer.context("[bot]")?))
+        }
+        None => None,
+    };
     let policy = PolicyHandle::start(config.policy.path.clone(), stop.clone()).context("the policy")?;
     let holds = Holds::new(
         stores.approvals.clone(),
@@ -224,6 +240,7 @@ async fn assemble(config: Config, stop: &CancellationToken) -> anyhow::Result<(A
         sessions,
         digests,
         cancels: Cancels::default(),
+        ringer,
         sessions_stop: CancellationToken::new(),
         config,
     };
@@ -294,6 +311,7 @@ fn console_parts(
         policy: app.gate.policy().clone(),
         sessions: app.sessions.clone(),
         targets: targets.collect(),
+        sign_in: app.config.issuers.iter().filter_map(SignInEntry::of).collect(),
         limits: ApiLimits::default(),
         clock: app.gate.holds().clock().clone(),
         unsent: {

@@ -17,6 +17,7 @@ pub mod mask;
 pub mod protocol;
 pub mod record;
 pub mod refusal;
+pub mod ring;
 pub mod serve;
 pub mod sessions;
 pub mod settle;

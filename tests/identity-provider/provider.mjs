@@ -1,7 +1,8 @@
 // A certified OpenID provider on a free loopback port, for the tests. It prints its URL once it listens.
 //
 // Anyone signs in with any name and password; the groups are those of `people`. A client for each signature
-// algorithm asks for ID tokens; `etl-<algorithm>` are programs that ask for access tokens.
+// algorithm asks for ID tokens; `etl-<algorithm>` are programs that ask for access tokens; `login...` are command lines,
+// of which `login-brief` gets first tokens that end soon, and `login-hasty` device codes that do. Each refresh is printed.
 
 import { createServer } from 'node:http';
 import { generateKeyPairSync } from 'node:crypto';
@@ -40,8 +41,32 @@ function etl(alg) {
   };
 }
 
+const deviceCode = 'urn:ietf:params:oauth:grant-type:device_code';
+
+function login(client_id) {
+  return {
+    client_id,
+    token_endpoint_auth_method: 'none',
+    application_type: 'native',
+    redirect_uris: ['http://127.0.0.1/callback'],
+    grant_types: ['authorization_code', 'refresh_token', deviceCode],
+    id_token_signed_response_alg: 'RS256',
+  };
+}
+
+const lifetimes = {
+  IdToken: (ctx, _token, client) =>
+    client.clientId === 'login-brief' && ctx.oidc.params.grant_type !== 'refresh_token' ? 50 : 3600,
+  DeviceCode: (_ctx, _code, client) => (client.clientId === 'login-hasty' ? 2 : 600),
+};
+
 const configuration = {
-  clients: [...algorithms.map(web), ...algorithms.map(etl)],
+  clients: [
+    ...algorithms.map(web),
+    ...algorithms.map(etl),
+    ...['login', 'login-brief', 'login-hasty'].map(login),
+  ],
+  ttl: lifetimes,
   jwks: {
     keys: [
       key('RS256', 'rsa', { modulusLength: 2048 }),
@@ -69,6 +94,8 @@ const configuration = {
   features: {
     clientCredentials: { enabled: true },
     devInteractions: { enabled: true },
+    deviceFlow: { enabled: true, charset: 'base-20', mask: '****-****' },
+    revocation: { enabled: true },
     resourceIndicators: {
       enabled: true,
       getResourceServerInfo: (_ctx, resource, client) => ({
@@ -86,6 +113,9 @@ const server = createServer();
 server.listen(0, '127.0.0.1', () => {
   const issuer = `http://127.0.0.1:${server.address().port}`;
   const provider = new Provider(issuer, configuration);
+  provider.on('grant.success', (ctx) => {
+    if (ctx.oidc.params.grant_type === 'refresh_token') console.log('refreshed');
+  });
   server.on('request', provider.callback());
   console.log(issuer);
 });

@@ -1,7 +1,7 @@
 //! A small OpenID Connect issuer on the loopback interface, for tests and the demo: discovery, keys, and a token
 //! endpoint for client credentials. It also signs whatever a test wants and misbehaves on demand.
 
-mod encrypted;
+pub mod encrypted;
 mod signing;
 
 pub use signing::Signing;

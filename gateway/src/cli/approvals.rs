@@ -95,7 +95,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 async fn list(args: List) -> anyhow::Result<()> {
-    let client = args.connect.connect()?;
+    let client = args.connect.connect().await?;
     let state = if args.all { "any" } else { "pending" };
     let mut query = vec![("state", state.to_owned()), ("limit", args.limit.to_string())];
     query.extend(args.before.map(|id| ("before", id.to_string())));
@@ -156,7 +156,7 @@ fn votes(view: &ApprovalView) -> String {
 }
 
 async fn show(args: Show) -> anyhow::Result<()> {
-    let client = args.connect.connect()?;
+    let client = args.connect.connect().await?;
     if args.whole || args.exact {
         return show_operation(&client, &args).await;
     }
@@ -194,7 +194,7 @@ async fn show_operation(client: &GatewayClient, args: &Show) -> anyhow::Result<(
 }
 
 async fn vote(args: Decide, choice: ChoiceWord) -> anyhow::Result<()> {
-    let client = args.connect.connect()?;
+    let client = args.connect.connect().await?;
     let path = format!("/api/v1/approvals/{}/votes", args.number);
     let via = ViaWord::Cli;
     let body = VoteBody {
@@ -207,7 +207,7 @@ async fn vote(args: Decide, choice: ChoiceWord) -> anyhow::Result<()> {
 }
 
 async fn withdraw(args: Decide) -> anyhow::Result<()> {
-    let client = args.connect.connect()?;
+    let client = args.connect.connect().await?;
     let path = format!("/api/v1/approvals/{}/withdraw", args.number);
     let body = WithdrawBody { reason: args.reason };
     let view: ApprovalView = client.send_json(&path, &body).await?;

@@ -81,7 +81,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     if args.operations || args.state.is_some() || args.session.is_some() || !args.words.is_empty() {
         return operations::run(args).await;
     }
-    let client = args.connect.connect()?;
+    let client = args.connect.connect().await?;
     let mut wanted = match args.all {
         true => ALL_MAX,
         false => args.limit.unwrap_or(100),

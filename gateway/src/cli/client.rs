@@ -1,5 +1,6 @@
 //! The way from the command line to a gateway's API.
 
+use super::signed_in;
 use crate::console::{EventList, Problem};
 use bytes::{Bytes, BytesMut};
 use countersign_infra::domain::audit::Event;
@@ -24,7 +25,7 @@ pub struct ConnectArgs {
     /// The gateway's address, like https://countersign.example.com:8443.
     #[arg(long, env = "COUNTERSIGN_URL", value_name = "URL")]
     pub url: Option<Url>,
-    /// A file that holds the token; else COUNTERSIGN_TOKEN holds it.
+    /// A file that holds the token; else COUNTERSIGN_TOKEN holds it, else `countersign login` has kept one.
     #[arg(long, env = "COUNTERSIGN_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
     /// PEM of further roots to trust for the gateway's TLS.
@@ -42,6 +43,8 @@ pub enum ClientError {
     /// The gateway answered, but cannot do it now.
     #[error("the gateway cannot do it now: {0}")]
     Unavailable(String),
+    #[error("the identity provider {url} cannot be used: {why}")]
+    Issuer { url: Url, why: String },
     #[error("not signed in: {0}")]
     NotSignedIn(String),
     #[error("not allowed: {0}")]
@@ -62,20 +65,38 @@ impl ClientError {
         ExitCode::from(match self {
             Self::No(_) | Self::Damaged(_) => 1,
             Self::Usage(_) => 2,
-            Self::Unreachable { .. } | Self::Unavailable(_) | Self::Strange { .. } => 3,
+            Self::Unreachable { .. } | Self::Unavailable(_) | Self::Issuer { .. } | Self::Strange { .. } => 3,
             Self::NotSignedIn(_) | Self::NotAllowed(_) => 4,
         })
     }
 }
 
+/// The way to a gateway, before anybody is signed in.
+pub struct Reach {
+    pub url: Url,
+    pub http: reqwest::Client,
+    /// Further roots to trust, as PEM.
+    pub ca_pem: Option<Vec<u8>>,
+}
+
 impl ConnectArgs {
-    /// Makes a client. Nothing is sent yet.
-    pub fn connect(&self) -> Result<GatewayClient, ClientError> {
+    /// Makes a client that sends a token: the one given, else what `countersign login` kept, refreshed where it ends
+    /// soon. The gateway is not asked yet.
+    pub async fn connect(&self) -> Result<GatewayClient, ClientError> {
+        let reach = self.reach()?;
+        let token = match self.given_token()? {
+            Some(token) => token,
+            None => signed_in::token(&reach).await?,
+        };
+        Ok(GatewayClient::new(&reach, Some(token)))
+    }
+
+    /// Finds the gateway, and sets up TLS.
+    pub fn reach(&self) -> Result<Reach, ClientError> {
         let usage = |text: &str| ClientError::Usage(text.to_owned());
         let url = self.url.clone();
         let url = url.ok_or_else(|| usage("which gateway? set COUNTERSIGN_URL or give --url"))?;
         may_carry_a_token(&url)?;
-        let token = self.token()?;
         let mut builder = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT_TIME_MAX)
@@ -86,28 +107,27 @@ impl ConnectArgs {
         let http = builder
             .build()
             .map_err(|error| ClientError::Usage(format!("TLS cannot be set up: {}", chain(&error))))?;
-        Ok(GatewayClient { http, url, token })
+        let ca_pem = self.ca.as_deref().map(read).transpose()?.map(String::into_bytes);
+        Ok(Reach { url, http, ca_pem })
     }
 
-    /// The token, from the file if one is named, else from the environment.
-    pub fn token(&self) -> Result<Secret, ClientError> {
-        let missing = "not signed in: put a token into COUNTERSIGN_TOKEN or a file named by --token-file";
+    /// The token from the file if one is named, else from the environment if it is there.
+    fn given_token(&self) -> Result<Option<Secret>, ClientError> {
         let text = match &self.token_file {
             Some(path) => read(path)?,
             None => std::env::var("COUNTERSIGN_TOKEN").unwrap_or_default(),
         };
         let token = text.trim();
-        if token.is_empty() {
-            return Err(ClientError::NotSignedIn(
-                missing.trim_start_matches("not signed in: ").to_owned(),
-            ));
-        }
         if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(ClientError::Usage(
                 "the token holds characters that no token has".to_owned(),
             ));
         }
-        Ok(Secret::new(token.to_owned()))
+        match (token.is_empty(), &self.token_file) {
+            (false, _) => Ok(Some(Secret::new(token.to_owned()))),
+            (true, None) => Ok(None),
+            (true, Some(path)) => Err(ClientError::NotSignedIn(format!("{} is empty", path.display()))),
+        }
     }
 
     fn roots(&self) -> Result<Vec<reqwest::Certificate>, ClientError> {
@@ -149,14 +169,27 @@ fn may_carry_a_token(url: &Url) -> Result<(), ClientError> {
     }
 }
 
-/// A gateway's API, as one signed-in caller.
+/// A gateway's API, as one caller.
 pub struct GatewayClient {
     http: reqwest::Client,
     url: Url,
-    token: Secret,
+    /// None for what is served without one.
+    token: Option<Secret>,
 }
 
 impl GatewayClient {
+    pub fn new(reach: &Reach, token: Option<Secret>) -> Self {
+        Self {
+            http: reach.http.clone(),
+            url: reach.url.clone(),
+            token,
+        }
+    }
+
+    pub(super) fn token(&self) -> Option<&Secret> {
+        self.token.as_ref()
+    }
+
     pub fn url(&self) -> &Url {
         &self.url
     }
@@ -201,7 +234,11 @@ impl GatewayClient {
     fn request(&self, method: Method, path: &str) -> Result<RequestBuilder, ClientError> {
         let base = self.url.as_str().trim_end_matches('/');
         let url = Url::parse(&format!("{base}{path}")).map_err(|error| ClientError::Usage(error.to_string()))?;
-        Ok(self.http.request(method, url).bearer_auth(self.token.reveal()))
+        let request = self.http.request(method, url);
+        Ok(match &self.token {
+            Some(token) => request.bearer_auth(token.reveal()),
+            None => request,
+        })
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Bytes, ClientError> {
@@ -257,7 +294,7 @@ impl GatewayClient {
 }
 
 /// An error with its causes: the outermost alone says little ("error sending request").
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut words = vec![error.to_string()];
     let mut source = error.source();
     while let Some(cause) = source {
@@ -296,7 +333,7 @@ mod tests {
             token_file: None,
             ca: None,
         };
-        let error = args.connect().err().unwrap();
+        let error = args.reach().err().unwrap();
         assert!(error.to_string().contains("set COUNTERSIGN_URL"), "{error}");
     }
 }

@@ -1,6 +1,6 @@
 //! `countersign env TARGET`: the shell variables with which stock PostgreSQL clients connect.
 
-use super::client::{ClientError, ConnectArgs};
+use super::client::{ClientError, ConnectArgs, GatewayClient};
 use super::terminal::print;
 use crate::console::{SelfView, TargetEntry, TargetList};
 use std::process::ExitCode;
@@ -21,11 +21,29 @@ pub struct Args {
 }
 
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let client = args.connect.connect()?;
+    let client = args.connect.connect().await?;
+    let mut variables = variables(&client, &args.connect, &args.target, args.database.as_deref()).await?;
+    if args.with_token {
+        variables.extend(password(&client));
+    }
+    print(&exports(&variables))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A variable's name and value.
+pub(super) type Variable = (&'static str, String);
+
+/// The variables with which stock clients find a target and verify the gateway, but for the password.
+pub(super) async fn variables(
+    client: &GatewayClient,
+    connect: &ConnectArgs,
+    target: &str,
+    database: Option<&str>,
+) -> anyhow::Result<Vec<Variable>> {
     let list: TargetList = client.read("/api/v1/targets", &[]).await?;
-    let target = find(list.targets, &args.target)?;
+    let target = find(list.targets, target)?;
     let me: SelfView = client.read("/api/v1/whoami", &[]).await?;
-    let database = match &args.database {
+    let database = match database {
         Some(database) => format!("{}/{database}", target.name),
         None => target.name,
     };
@@ -36,17 +54,21 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         ("PGUSER", me.person.name),
         ("PGSSLMODE", "verify-full".to_owned()),
     ];
-    if let Some(ca) = &args.connect.ca {
+    if let Some(ca) = &connect.ca {
         variables.push(("PGSSLROOTCERT", std::path::absolute(ca)?.display().to_string()));
     }
-    if args.with_token {
-        variables.push(("PGPASSWORD", args.connect.token()?.reveal().to_owned()));
-    }
-    let lines = variables
-        .iter()
-        .map(|(name, value)| format!("export {name}={}\n", quoted(value)));
-    print(&lines.collect::<String>())?;
-    Ok(ExitCode::SUCCESS)
+    Ok(variables)
+}
+
+/// The token, as the password that clients send.
+pub(super) fn password(client: &GatewayClient) -> Option<Variable> {
+    Some(("PGPASSWORD", client.token()?.reveal().to_owned()))
+}
+
+/// Lines for `eval`.
+pub(super) fn exports(variables: &[Variable]) -> String {
+    let line = |(name, value): &Variable| format!("export {name}={}\n", quoted(value));
+    variables.iter().map(line).collect()
 }
 
 fn find(targets: Vec<TargetEntry>, name: &str) -> Result<TargetEntry, ClientError> {
@@ -59,7 +81,7 @@ fn find(targets: Vec<TargetEntry>, name: &str) -> Result<TargetEntry, ClientErro
 }
 
 /// One word for a POSIX shell, whatever the text holds.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 

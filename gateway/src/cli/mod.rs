@@ -4,15 +4,19 @@ mod approvals;
 mod audit;
 mod check;
 mod client;
+mod connect;
 pub(crate) mod effects;
 mod env;
 mod gateway;
 mod keys;
+mod login;
+mod logout;
 mod policy;
 mod recording;
 mod recordings;
 mod replay;
 mod sessions;
+mod signed_in;
 mod terminal;
 mod verify;
 
@@ -24,14 +28,15 @@ use countersign_infra::telemetry;
 use std::process::ExitCode;
 
 const AFTER_HELP: &str = "\
-Commands that ask a gateway find it by --url or COUNTERSIGN_URL, sign in with --token-file,
-COUNTERSIGN_TOKEN_FILE or COUNTERSIGN_TOKEN, and trust --ca or COUNTERSIGN_CA beside the system's roots.
+Commands that ask a gateway find it by --url or COUNTERSIGN_URL, take the token of --token-file,
+COUNTERSIGN_TOKEN_FILE or COUNTERSIGN_TOKEN, else the one that `countersign login` keeps, and trust
+--ca or COUNTERSIGN_CA beside the system's roots.
 
 Exit codes:
   0  done, or the answer is yes
   1  the answer is no: a vote that does not count, nothing under that number, a verification that failed
   2  wrong usage or configuration
-  3  the gateway does not answer, or cannot do its work at the moment
+  3  the gateway or the identity provider does not answer, or cannot do its work at the moment
   4  not signed in, or not allowed";
 
 /// The second signature that makes an operation valid: a gateway that holds operations until a person decides.
@@ -54,6 +59,9 @@ enum Command {
     Recordings(recordings::Args),
     Replay(replay::Args),
     Verify(verify::Args),
+    Login(login::Args),
+    Logout(logout::Args),
+    Connect(connect::Args),
     Env(env::Args),
     Keys(keys::Args),
 }
@@ -89,6 +97,9 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Recordings(args) => recordings::run(args).await,
         Command::Replay(args) => replay::run(args).await,
         Command::Verify(args) => verify::run(args).await,
+        Command::Login(args) => login::run(args).await,
+        Command::Logout(args) => logout::run(args).await,
+        Command::Connect(args) => connect::run(args).await,
         Command::Env(args) => env::run(args).await,
         Command::Keys(args) => keys::run(args).await,
     }

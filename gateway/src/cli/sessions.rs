@@ -64,7 +64,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 async fn list(args: List) -> anyhow::Result<()> {
-    let client = args.connect.connect()?;
+    let client = args.connect.connect().await?;
     let mut query = vec![("all", args.all.to_string()), ("limit", args.limit.to_string())];
     query.extend(args.since.map(|since| ("since", since)));
     query.extend(args.after.map(|after| ("after", after)));
@@ -104,7 +104,7 @@ fn row(session: &SessionView) -> [String; 6] {
 }
 
 async fn end(args: End) -> anyhow::Result<()> {
-    let client = args.connect.connect()?;
+    let client = args.connect.connect().await?;
     client.send_empty(&format!("/api/v1/sessions/{}/end", args.id)).await?;
     Ok(print(&format!("{}: told to end\n", args.id))?)
 }

@@ -17,6 +17,12 @@ pub fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
     Ok(print(&format!("{text}\n"))?)
 }
 
+/// Says something beside the result, on standard error: nobody pipes it on.
+pub fn tell(text: &str) {
+    // Nobody is left to tell when this fails.
+    drop(writeln!(std::io::stderr().lock(), "{text}"));
+}
+
 /// Writes an error to standard error.
 pub fn complain(text: &str) {
     // Nobody is left to tell when this fails.

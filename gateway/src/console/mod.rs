@@ -1,6 +1,6 @@
 //! The HTTP API: list, show, vote, audit, sessions, health. One file per action.
 //!
-//! Every action but health and the description needs a bearer token of one of the issuers. What a caller may not
+//! Every action but health, the description and where to sign in needs a bearer token of one of the issuers. What a caller may not
 //! see does not exist for them (404).
 
 mod caller;
@@ -25,6 +25,7 @@ mod search_operations;
 
 mod show_approval;
 mod show_self;
+mod show_sign_in;
 mod signpost;
 mod texts;
 mod view;
@@ -44,6 +45,7 @@ pub use read_operation::{PartView, WholeView};
 pub use read_recording::RecordingFacts;
 pub use read_session::EventList;
 pub use show_self::SelfView;
+pub use show_sign_in::{SignInEntry, SignInList};
 pub use view::{ApprovalView, ClauseStanding};
 pub use vote::{ChoiceWord, ViaWord, VoteBody};
 pub use withdraw::WithdrawBody;
@@ -114,6 +116,8 @@ pub struct ConsoleParts {
     pub policy: PolicyHandle,
     pub sessions: SessionRegistry,
     pub targets: Vec<TargetEntry>,
+    /// Where the command line signs people in.
+    pub sign_in: Vec<SignInEntry>,
     pub limits: ApiLimits,
     pub clock: Arc<StoreClock>,
     /// Says since when, and why, nothing could be sent to the recording store; none while all is well.
@@ -143,6 +147,7 @@ pub struct Console {
     policy: PolicyHandle,
     sessions: SessionRegistry,
     targets: Vec<TargetEntry>,
+    sign_in: Vec<SignInEntry>,
     limits: ApiLimits,
     requests: tokio::sync::Semaphore,
     readiness: health::Readiness,
@@ -178,6 +183,7 @@ impl Console {
             policy: parts.policy,
             sessions: parts.sessions,
             targets: parts.targets,
+            sign_in: parts.sign_in,
             requests: tokio::sync::Semaphore::new(parts.limits.requests_max),
             limits: parts.limits,
             readiness: health::Readiness::default(),
@@ -222,6 +228,7 @@ fn described() -> OpenApiRouter<Arc<Console>> {
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
         .routes(routes!(describe::describe))
+        .routes(routes!(show_sign_in::show_sign_in))
         .routes(routes!(show_self::show_self))
         .routes(routes!(list_targets::list_targets))
         .routes(routes!(list_approvals::list_approvals))

@@ -170,6 +170,12 @@ impl Checks<'_> {
                 );
             }
         }
+        if let Some(client) = &issuer.login_client_id
+            && !issuer.audiences.contains(client)
+        {
+            let text = format!("`audiences` does not list {client:?}: the gateway would refuse what it signs in");
+            self.problem(&at("login_client_id"), text);
+        }
         let skew_max = oidc::Issuer::CLOCK_SKEW_SECONDS_MAX;
         self.bounded(&at("clock_skew_seconds"), issuer.clock_skew_seconds, 0..=skew_max);
     }

@@ -4,6 +4,7 @@ use super::load::Problem;
 use super::walk::Places;
 use super::{AwsStore, Config, OperationsKey, Store, Target, Tls};
 use crate::operations::keys::FileKeys;
+use crate::ring::RingKey;
 use crate::stores::no_operations_key;
 
 /// Reads each reference once and finds those that are of no use; `target` says what is wrong with those of a target, and
@@ -42,6 +43,12 @@ pub(super) fn check(
         && let Err(error) = FileKeys::load(path)
     {
         problem("store.operations_key", no_operations_key(&error));
+    }
+    if let Some(bot) = &config.bot {
+        let key = bot.ring_key.read().map_err(|error| error.to_string());
+        if let Err(text) = key.and_then(|key| RingKey::new(key).map_err(|error| error.to_string())) {
+            problem("bot.ring_key", text);
+        }
     }
     for (index, issuer) in config.issuers.iter().enumerate() {
         if let Err(error) = issuer.check() {

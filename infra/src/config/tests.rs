@@ -177,6 +177,11 @@ fn every_broken_configuration_is_told_with_its_line_and_what_to_do() {
             "clock_skew_seconds = 3600\naudiences =",
         ),
         (
+            "a client of the command line that is no audience",
+            "audiences =",
+            "login_client_id = \"cli\"\naudiences =",
+        ),
+        (
             "limits out of bounds",
             "connections_max = 100",
             "connections_max = 0\nmessage_bytes_max = 9999999999",

@@ -9,13 +9,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-pub(super) struct Encrypted {
+pub struct Encrypted {
     listener: TcpListener,
     acceptor: TlsAcceptor,
 }
 
 impl Encrypted {
-    pub(super) fn new(listener: TcpListener, leaf: &Leaf) -> anyhow::Result<Self> {
+    pub fn new(listener: TcpListener, leaf: &Leaf) -> anyhow::Result<Self> {
         let chain = CertificateDer::pem_slice_iter(leaf.certificate.as_bytes()).collect::<Result<_, _>>()?;
         let key = PrivateKeyDer::from_pem_slice(leaf.key.as_bytes())?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());

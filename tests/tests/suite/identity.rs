@@ -2,7 +2,7 @@
 
 mod claims;
 mod issuers;
-mod provider;
+pub(crate) mod provider;
 mod trust;
 
 use chrono::{DateTime, Utc};

@@ -27,7 +27,7 @@ const TITLE: [&str; 8] = [
 
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let query = query(&args)?;
-    let client = args.connect.connect()?;
+    let client = args.connect.connect().await?;
     let (mut wanted, requests_max) = match (args.all, query.limit) {
         (true, _) => (ALL_MAX, usize::MAX),
         (false, 0) => (100, REQUESTS_MAX),

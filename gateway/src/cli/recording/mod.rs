@@ -88,7 +88,7 @@ impl SourceArgs {
             places => Some(Keyring::load(places).context("--key")?),
         };
         let from = match &self.config {
-            None => From::Gateway(self.connect.connect()?),
+            None => From::Gateway(self.connect.connect().await?),
             Some(path) => From::open(&Config::load(path)?).await?,
         };
         Ok(Source { from, own })

@@ -41,7 +41,7 @@ async fn every_described_operation_is_served_and_nothing_else() {
     let room = Room::new().await;
     let description = described();
     let operations = operations(&description);
-    assert_eq!(operations.len(), 22);
+    assert_eq!(operations.len(), 23);
     for (path, _, _) in &operations {
         let filled = filled(path);
         for method in METHODS {
@@ -70,7 +70,7 @@ async fn every_described_operation_is_served_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn only_health_the_description_and_the_way_to_decide_are_served_without_a_token() {
+async fn only_health_the_description_and_the_ways_to_sign_in_and_decide_are_served_without_a_token() {
     let room = Room::new().await;
     let description = described();
     for (path, method, operation) in operations(&description) {
@@ -78,7 +78,14 @@ async fn only_health_the_description_and_the_way_to_decide_are_served_without_a_
             .method(method.to_uppercase().as_str())
             .uri(filled(&path));
         let answer = room.send(request.body(Body::empty()).unwrap()).await;
-        let open = ["/healthz", "/readyz", "/api/v1/openapi.json", "/approvals/{id}"].contains(&path.as_str());
+        let open = [
+            "/healthz",
+            "/readyz",
+            "/api/v1/openapi.json",
+            "/api/v1/sign-in",
+            "/approvals/{id}",
+        ];
+        let open = open.contains(&path.as_str());
         assert_eq!(answer.status != StatusCode::UNAUTHORIZED, open, "{method} {path}");
         assert_eq!(operation.get("security") == Some(&json!([{}])), open, "{method} {path}");
         assert_eq!(operation["responses"].get("401").is_none(), open, "{method} {path}");
@@ -147,6 +154,7 @@ async fn answers_have_the_shapes_that_the_description_names() {
     for (path, filled, name) in [
         ("/healthz", "/healthz", "alice"),
         ("/readyz", "/readyz", "alice"),
+        ("/api/v1/sign-in", "/api/v1/sign-in", "alice"),
         ("/api/v1/whoami", "/api/v1/whoami", "alice"),
         ("/api/v1/targets", "/api/v1/targets", "alice"),
         ("/api/v1/approvals", "/api/v1/approvals", "bob"),

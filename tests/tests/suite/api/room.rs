@@ -4,7 +4,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode, header};
 use chrono::Utc;
-use countersign_gateway::console::{ApiLimits, Console, ConsoleParts, TargetEntry, router};
+use countersign_gateway::console::{ApiLimits, Console, ConsoleParts, SignInEntry, TargetEntry, router};
 use countersign_gateway::sessions::SessionRegistry;
 use countersign_infra::approvals::StoreClock;
 use countersign_infra::approvals::embedded::EmbeddedStore;
@@ -133,6 +133,12 @@ impl Room {
                 host: "gateway.example.com".to_owned(),
                 port: 6432,
                 database: "shop".to_owned(),
+            }],
+            sign_in: vec![SignInEntry {
+                issuer: self.issuer.url(),
+                client_id: "countersign-cli".to_owned(),
+                scopes: vec!["groups".to_owned()],
+                algorithms: vec!["RS256".to_owned()],
             }],
             limits,
             clock: Arc::new(StoreClock::new(Arc::new(self.store.clone()))),

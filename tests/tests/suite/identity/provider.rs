@@ -24,15 +24,15 @@ const ALGORITHMS: [&str; 5] = ["RS256", "PS256", "ES256", "ES384", "EdDSA"];
 const STEPS_MAX: usize = 12;
 
 /// The running provider. It ends with this value.
-struct Provider {
-    url: Url,
+pub(crate) struct Provider {
+    pub(crate) url: Url,
     _process: Child,
     /// Kept open: a program whose output nobody takes ends when it next says something.
-    _output: Lines<BufReader<ChildStdout>>,
+    output: Lines<BufReader<ChildStdout>>,
 }
 
 impl Provider {
-    async fn start() -> Result<Self> {
+    pub(crate) async fn start() -> Result<Self> {
         let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("identity-provider");
         ensure!(
             directory.join("node_modules/oidc-provider").is_dir(),
@@ -62,8 +62,18 @@ impl Provider {
         Ok(Self {
             url: url.parse()?,
             _process: process,
-            _output: lines,
+            output: lines,
         })
+    }
+
+    /// How many tokens were refreshed since this was asked.
+    pub(crate) async fn refreshed(&mut self) -> Result<usize> {
+        let quiet = Duration::from_millis(300);
+        let mut refreshed = 0;
+        while let Ok(line) = tokio::time::timeout(quiet, self.output.next_line()).await {
+            refreshed += usize::from(line?.context("the provider ended")? == "refreshed");
+        }
+        Ok(refreshed)
     }
 
     fn trusted(&self) -> oidc::Issuer {
@@ -131,13 +141,13 @@ impl Provider {
 }
 
 /// As much of a browser as signing in needs: cookies, redirects, two forms.
-struct Browser {
+pub(crate) struct Browser {
     client: reqwest::Client,
     cookies: BTreeMap<String, String>,
 }
 
 impl Browser {
-    fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let client = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .build()?;
@@ -149,10 +159,18 @@ impl Browser {
 
     /// Follows the redirects, fills the forms, and returns the code.
     async fn sign_in(&mut self, start: Url, person: &str) -> Result<String> {
+        let end = self.go(start, person, |url| url.query_pairs().any(|(name, _)| name == "code"));
+        let (url, _) = end.await?;
+        let code = url.query_pairs().find(|(name, _)| name == "code");
+        Ok(code.context("no code")?.1.into_owned())
+    }
+
+    /// Follows the redirects and fills the forms, until an address is reached that is not to be asked for, or a page.
+    pub(crate) async fn go(&mut self, start: Url, person: &str, end: impl Fn(&Url) -> bool) -> Result<(Url, String)> {
         let mut url = start;
         for _ in 0..STEPS_MAX {
-            if let Some((_, code)) = url.query_pairs().find(|(name, _)| name == "code") {
-                return Ok(code.into_owned());
+            if end(&url) {
+                return Ok((url, String::new()));
             }
             let request = if url.path().starts_with("/interaction/") {
                 let page = self.send(self.client.get(url.clone())).await?.text().await?;
@@ -169,11 +187,32 @@ impl Browser {
             };
             let answer = self.send(request).await?;
             let Some(next) = answer.headers().get(LOCATION) else {
-                bail!("{url} answered {}: {}", answer.status(), answer.text().await?);
+                let (status, page) = (answer.status(), answer.text().await?);
+                ensure!(status.is_success(), "{url} answered {status}: {page}");
+                return Ok((url, page));
             };
             url = url.join(next.to_str()?)?;
         }
         bail!("the sign-in does not end: {url}")
+    }
+
+    /// Types the code of another device, and says yes to it (`confirm`) or no (`abort`); returns the last page.
+    pub(crate) async fn type_code(&mut self, page: &Url, code: &str, choice: &str, person: &str) -> Result<String> {
+        let (_, first) = self.go(page.clone(), person, |_| false).await?;
+        let body = form(&[("xsrf", field(&first, "xsrf")?), ("user_code", code)]);
+        let asks = self.post(page, body).await?.text().await?;
+        let body = form(&[("xsrf", field(&asks, "xsrf")?), ("user_code", code), (choice, "yes")]);
+        let answer = self.post(page, body).await?;
+        match answer.headers().get(LOCATION) {
+            Some(next) => Ok(self.go(page.join(next.to_str()?)?, person, |_| false).await?.1),
+            None => Ok(answer.text().await?),
+        }
+    }
+
+    async fn post(&mut self, url: &Url, body: String) -> Result<reqwest::Response> {
+        let request = self.client.post(url.clone()).body(body);
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        self.send(request).await
     }
 
     async fn send(&mut self, request: reqwest::RequestBuilder) -> Result<reqwest::Response> {
@@ -190,6 +229,15 @@ impl Browser {
         }
         Ok(answer)
     }
+}
+
+/// The value of a hidden field.
+fn field<'a>(page: &'a str, name: &str) -> Result<&'a str> {
+    let start = format!("name=\"{name}\" value=\"");
+    let (_, rest) = page
+        .split_once(&start)
+        .with_context(|| format!("no {name} in {page}"))?;
+    Ok(rest.split('"').next().unwrap_or_default())
 }
 
 fn form(fields: &[(&str, &str)]) -> String {
