@@ -1,6 +1,6 @@
 //! The parts of a running gateway, how they are put together, and how they stop.
 
-use crate::console::{self, ApiLimits, Console, ConsoleParts, ServeLimits, TargetEntry};
+use crate::console::{self, ApiLimits, Console, ConsoleParts, PageParts, ServeLimits, TargetEntry};
 use crate::digests::{Digests, Means};
 use crate::gate::Gate;
 use crate::hold::{Holds, Writers};
@@ -15,6 +15,7 @@ use anyhow::Context;
 use countersign_infra::config::{Config, ConfigError, Speaks, Target, TargetKind};
 use countersign_infra::domain::access_request::Protocol;
 use countersign_infra::identity::oidc::Verifier;
+use countersign_infra::identity::sign_in::BrowserSignIn;
 use countersign_infra::journal::Journal;
 use countersign_infra::policy::{PolicyHandle, TargetFacts};
 use countersign_infra::recordings::key::{KeyError, Keyring, SigningKey};
@@ -124,8 +125,11 @@ pub async fn run(config: PathBuf) -> anyhow::Result<()> {
         None => None,
     };
     let clients = TaskTracker::new();
+    let signing = app.clone();
+    let sign_ins = tokio::task::spawn_blocking(move || signing.config.browser_sign_ins()).await?;
+    let sign_ins = sign_ins.context("signing in by a browser")?;
     let api = console::router(Console::start(
-        console_parts(&app, stores, recording_keys, postgres.local_addr()?),
+        console_parts(&app, stores, recording_keys, sign_ins, postgres.local_addr()?),
         &tasks,
     ));
     tracing::info!(postgres = %postgres.local_addr()?, http = %http.local_addr()?, "the gateway is ready");
@@ -262,6 +266,7 @@ fn console_parts(
     app: &Arc<App>,
     stores: Stores,
     recording_keys: Keyring,
+    sign_ins: Vec<BrowserSignIn>,
     listens: std::net::SocketAddr,
 ) -> ConsoleParts {
     let host = app
@@ -304,6 +309,12 @@ fn console_parts(
         dead: {
             let holds = app.gate.holds().clone();
             Arc::new(move || holds.saw_dead())
+        },
+        pages: PageParts {
+            public_url: app.config.http.public_url.clone(),
+            sign_ins,
+            tickets: stores.tickets,
+            chat_links: stores.chat_links,
         },
     }
 }

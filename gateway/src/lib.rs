@@ -13,6 +13,7 @@ pub mod gate;
 pub mod hold;
 pub mod journal;
 pub mod mask;
+pub mod pace;
 pub mod protocol;
 pub mod record;
 pub mod refusal;

@@ -191,7 +191,7 @@ impl ConnectWeb {
     /// What it is after somebody who is signed in said no.
     pub fn refused(&self, by: &Person) -> Result<Self, Answered> {
         self.must_wait()?;
-        let why = format!("{} refused it in the browser", by.name);
+        let why = format!("refused in the browser by {}", by.name);
         Ok(self.answered(ConnectAnswer::Refused { why }))
     }
 

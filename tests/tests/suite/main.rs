@@ -13,6 +13,7 @@ mod exports;
 mod identity;
 mod invariants;
 mod malformed;
+mod pages;
 mod recording;
 mod story;
 mod tidy;
