@@ -1,7 +1,7 @@
 // A certified OpenID provider on a free loopback port, for the tests. It prints its URL once it listens.
 //
 // Anyone signs in with any name and password; the groups are those of `people`. A client for each signature
-// algorithm asks for ID tokens; `etl-<algorithm>` are programs that ask for access tokens.
+// algorithm asks for ID tokens, and so does `pages`; `etl-<algorithm>` are programs that ask for access tokens.
 
 import { createServer } from 'node:http';
 import { generateKeyPairSync } from 'node:crypto';
@@ -10,6 +10,7 @@ import { Provider } from 'oidc-provider';
 const people = {
   alice: { name: 'Alice Example', groups: ['engineering'] },
   bob: { name: 'Bob Example', groups: ['dba', 'engineering'] },
+  carol: { name: 'Carol Example', groups: ['dba'] },
 };
 const algorithms = ['RS256', 'PS256', 'ES256', 'ES384', 'EdDSA'];
 const audience = 'countersign';
@@ -40,8 +41,16 @@ function etl(alg) {
   };
 }
 
+// The gateway's pages: on whatever port the gateway of a test is.
+const pages = {
+  ...web('RS256'),
+  client_id: 'pages',
+  client_secret: 'pages-secret',
+  redirect_uris: ['http://127.0.0.1/sign-in/callback'],
+};
+
 const configuration = {
-  clients: [...algorithms.map(web), ...algorithms.map(etl)],
+  clients: [...algorithms.map(web), ...algorithms.map(etl), pages],
   jwks: {
     keys: [
       key('RS256', 'rsa', { modulusLength: 2048 }),

@@ -16,6 +16,7 @@ pub mod overhear;
 pub mod ports;
 pub mod postgres;
 pub mod process;
+pub mod provider;
 pub mod psql;
 pub mod raw;
 pub mod tap;
