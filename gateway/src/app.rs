@@ -7,6 +7,7 @@ use crate::hold::{Holds, Writers};
 use crate::protocol::postgres::connection::Cancels;
 use crate::protocol::postgres::effects::Analyst;
 use crate::protocol::postgres::startup::Entry;
+use crate::protocol::postgres::web::WebSignIns;
 use crate::record::{RecordError, Spool};
 use crate::sessions::SessionRegistry;
 use crate::settle::{self, Settler, Trail};
@@ -34,6 +35,8 @@ pub struct App {
     pub config: Config,
     pub targets: BTreeMap<String, KnownTarget>,
     pub verifier: Arc<Verifier>,
+    /// Clients that wait for their person to sign in by a browser.
+    pub web: WebSignIns,
     pub vault: Vault,
     pub gate: Arc<Gate>,
     pub analyst: Analyst,
@@ -210,6 +213,7 @@ async fn assemble(config: Config, stop: &CancellationToken) -> anyhow::Result<(A
             .map(|target| (target.name.clone(), KnownTarget::of(target)))
             .collect(),
         verifier: Arc::new(verifier),
+        web: WebSignIns::new(stores.tickets.clone(), pages(&config)),
         vault,
         gate: Arc::new(Gate::new(policy, holds, stores.operations.clone())),
         analyst: Analyst::new(config.limits.statement_bytes_max).context("the statement parser")?,
@@ -226,6 +230,12 @@ async fn assemble(config: Config, stop: &CancellationToken) -> anyhow::Result<(A
         config,
     };
     Ok((app, stores, recording_keys))
+}
+
+/// Where the pages are, if people can sign in there.
+fn pages(config: &Config) -> Option<url::Url> {
+    let can_sign_in = config.issuers.iter().any(|issuer| issuer.client_id.is_some());
+    can_sign_in.then(|| config.http.public_url.clone())
 }
 
 /// A gateway that shares `spool_dir` with others has a directory of its own in it.

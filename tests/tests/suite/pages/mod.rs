@@ -2,9 +2,11 @@
 
 mod browser;
 mod confirm;
+mod connect;
 mod link;
 mod review;
 mod sign_in;
+mod stage;
 
 use super::api::room::Room;
 use axum::http::{StatusCode, header};
