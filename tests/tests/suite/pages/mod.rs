@@ -1,6 +1,7 @@
 //! The pages, as browsers see them: who gets in, what is shown, and what a form may do.
 
 mod browser;
+mod chromium;
 mod confirm;
 mod connect;
 mod link;
