@@ -50,7 +50,7 @@ pub async fn guard(State(console): State<Arc<Console>>, mut request: Request, ne
     let id = RequestId(uuid::Uuid::now_v7());
     let asked_by = AskedBy::default();
     let as_page = wants_page(request.uri().path(), request.headers());
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let (method, path) = (request.method().clone(), to_log(request.uri().path()).to_owned());
     request.extensions_mut().insert(id.clone());
     request.extensions_mut().insert(asked_by.clone());
 
@@ -66,6 +66,12 @@ pub async fn guard(State(console): State<Arc<Console>>, mut request: Request, ne
         "answered a request"
     );
     response
+}
+
+/// A path as the log may have it: what stands behind these words is a secret.
+fn to_log(path: &str) -> &str {
+    let secret = ["/link/", "/confirm/", "/connect/"].into_iter().find(|word| path.starts_with(word));
+    secret.unwrap_or(path)
 }
 
 async fn bounded(console: &Console, request: Request, next: Next) -> Response {
@@ -101,4 +107,21 @@ fn with_headers(mut response: Response, id: &RequestId) -> Response {
         headers.insert(HeaderName::from_static("x-request-id"), id);
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::to_log;
+
+    #[test]
+    fn the_secret_of_a_link_is_not_logged() {
+        for (path, logged) in [
+            ("/approvals/K7Q2M4XA", "/approvals/K7Q2M4XA"),
+            ("/link/secret", "/link/"),
+            ("/confirm/secret", "/confirm/"),
+            ("/connect/secret/more", "/connect/"),
+        ] {
+            assert_eq!(to_log(path), logged);
+        }
+    }
 }

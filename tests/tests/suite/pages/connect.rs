@@ -117,6 +117,9 @@ async fn psql_goes_on_as_the_person_who_typed_its_code() {
         (key.subject.as_str(), header.client.application.as_str()),
         ("alice", "psql <b>")
     );
+    let log = stage.world.gateway.log();
+    let secret = link.path().trim_start_matches("/connect/");
+    assert!(log.contains("/connect/") && !log.contains(secret) && !log.contains(&code), "{log}");
     // The link was good once.
     eventually("the link to be over", SOON, async || {
         let page = alice.open(link.clone(), "alice").await.unwrap();
