@@ -12,6 +12,7 @@ needs() { # package, then the check that it is there
     shift
     "$@" >/dev/null 2>&1 || missing+=("$package")
 }
+chromium() { has chromium || has chromium-browser || has google-chrome; }
 libclang() {
     [ -n "${LIBCLANG_PATH:-}" ] || ldconfig -p | grep -q 'libclang[-.0-9]*\.so' ||
         compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' || compgen -G '/usr/lib/*/libclang-*.so*'
@@ -38,6 +39,8 @@ fi
 if [ "$wanted" = test ] || { [ "$wanted" = cloud ] && ! docker_runs >/dev/null 2>&1; }; then
     needs nodejs has node
     needs npm has npm
+    # The pages are tried in a real browser.
+    [ "$wanted" = cloud ] || needs chromium chromium
     needs python3-venv python3 -c 'import ensurepip, venv'
     # What LocalStack is made of where Docker does not run it; javac compiles how its DynamoDB is started.
     needs default-jdk-headless has javac

@@ -1,6 +1,6 @@
 //! The parts of a running gateway, how they are put together, and how they stop.
 
-use crate::console::{self, ApiLimits, Console, ConsoleParts, ServeLimits, SignInEntry, TargetEntry};
+use crate::console::{self, ApiLimits, Console, ConsoleParts, PageParts, ServeLimits, SignInEntry, TargetEntry};
 use crate::digests::{Digests, Means};
 use crate::gate::Gate;
 use crate::grants::Grants;
@@ -8,6 +8,7 @@ use crate::hold::{Holds, Writers};
 use crate::protocol::postgres::connection::Cancels;
 use crate::protocol::postgres::effects::Analyst;
 use crate::protocol::postgres::startup::Entry;
+use crate::protocol::postgres::web::WebSignIns;
 use crate::record::{RecordError, Spool};
 use crate::ring::{Bell, Ringer, RingingApprovals};
 use crate::sessions::SessionRegistry;
@@ -17,6 +18,7 @@ use anyhow::Context;
 use countersign_infra::config::{Config, ConfigError, Speaks, Target, TargetKind};
 use countersign_infra::domain::access_request::Protocol;
 use countersign_infra::identity::oidc::Verifier;
+use countersign_infra::identity::sign_in::BrowserSignIn;
 use countersign_infra::journal::Journal;
 use countersign_infra::policy::{PolicyHandle, TargetFacts};
 use countersign_infra::recordings::key::{KeyError, Keyring, SigningKey};
@@ -35,6 +37,8 @@ pub struct App {
     pub config: Config,
     pub targets: BTreeMap<String, KnownTarget>,
     pub verifier: Arc<Verifier>,
+    /// Clients that wait for their person to sign in by a browser.
+    pub web: WebSignIns,
     pub vault: Vault,
     pub gate: Arc<Gate>,
     pub analyst: Analyst,
@@ -128,8 +132,11 @@ pub async fn run(config: PathBuf) -> anyhow::Result<()> {
         None => None,
     };
     let clients = TaskTracker::new();
+    let signing = app.clone();
+    let sign_ins = tokio::task::spawn_blocking(move || signing.config.browser_sign_ins()).await?;
+    let sign_ins = sign_ins.context("signing in by a browser")?;
     let api = console::router(Console::start(
-        console_parts(&app, stores, recording_keys, postgres.local_addr()?),
+        console_parts(&app, stores, recording_keys, sign_ins, postgres.local_addr()?),
         &tasks,
     ));
     tracing::info!(postgres = %postgres.local_addr()?, http = %http.local_addr()?, "the gateway is ready");
@@ -223,6 +230,7 @@ async fn assemble(config: Config, stop: &CancellationToken) -> anyhow::Result<(A
             .map(|target| (target.name.clone(), KnownTarget::of(target)))
             .collect(),
         verifier: Arc::new(verifier),
+        web: WebSignIns::new(stores.tickets.clone(), pages(&config)),
         vault,
         gate: Arc::new(Gate::new(
             policy,
@@ -245,6 +253,12 @@ async fn assemble(config: Config, stop: &CancellationToken) -> anyhow::Result<(A
         config,
     };
     Ok((app, stores, recording_keys))
+}
+
+/// Where the pages are, if people can sign in there.
+fn pages(config: &Config) -> Option<url::Url> {
+    let can_sign_in = config.issuers.iter().any(|issuer| issuer.client_id.is_some());
+    can_sign_in.then(|| config.http.public_url.clone())
 }
 
 /// A gateway that shares `spool_dir` with others has a directory of its own in it.
@@ -285,6 +299,7 @@ fn console_parts(
     app: &Arc<App>,
     stores: Stores,
     recording_keys: Keyring,
+    sign_ins: Vec<BrowserSignIn>,
     listens: std::net::SocketAddr,
 ) -> ConsoleParts {
     let host = app
@@ -328,6 +343,12 @@ fn console_parts(
         dead: {
             let holds = app.gate.holds().clone();
             Arc::new(move || holds.saw_dead())
+        },
+        pages: PageParts {
+            public_url: app.config.http.public_url.clone(),
+            sign_ins,
+            tickets: stores.tickets,
+            chat_links: stores.chat_links,
         },
     }
 }

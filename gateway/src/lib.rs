@@ -14,6 +14,7 @@ pub mod grants;
 pub mod hold;
 pub mod journal;
 pub mod mask;
+pub mod pace;
 pub mod protocol;
 pub mod record;
 pub mod refusal;

@@ -1,8 +1,9 @@
 // A certified OpenID provider on a free loopback port, for the tests. It prints its URL once it listens.
 //
 // Anyone signs in with any name and password; the groups are those of `people`. A client for each signature
-// algorithm asks for ID tokens; `etl-<algorithm>` are programs that ask for access tokens; `login...` are command lines,
-// of which `login-brief` gets first tokens that end soon, and `login-hasty` device codes that do. Each refresh is printed.
+// algorithm asks for ID tokens, and so does `pages`; `etl-<algorithm>` are programs that ask for access tokens; `login...` are
+// command lines, of which `login-brief` gets first tokens that end soon, and `login-hasty` device codes that do. Each refresh is
+// printed.
 
 import { createServer } from 'node:http';
 import { generateKeyPairSync } from 'node:crypto';
@@ -11,6 +12,7 @@ import { Provider } from 'oidc-provider';
 const people = {
   alice: { name: 'Alice Example', groups: ['engineering'] },
   bob: { name: 'Bob Example', groups: ['dba', 'engineering'] },
+  carol: { name: 'Carol Example', groups: ['dba'] },
 };
 const algorithms = ['RS256', 'PS256', 'ES256', 'ES384', 'EdDSA'];
 const audience = 'countersign';
@@ -60,11 +62,20 @@ const lifetimes = {
   DeviceCode: (_ctx, _code, client) => (client.clientId === 'login-hasty' ? 2 : 600),
 };
 
+// The gateway's pages: on whatever port the gateway of a test is.
+const pages = {
+  ...web('RS256'),
+  client_id: 'pages',
+  client_secret: 'pages-secret',
+  redirect_uris: ['http://127.0.0.1/sign-in/callback'],
+};
+
 const configuration = {
   clients: [
     ...algorithms.map(web),
     ...algorithms.map(etl),
     ...['login', 'login-brief', 'login-hasty'].map(login),
+    pages,
   ],
   ttl: lifetimes,
   jwks: {

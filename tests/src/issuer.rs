@@ -13,6 +13,8 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::Utc;
 use encrypted::Encrypted;
 use serde_json::{Map, Value, json};
@@ -115,6 +117,8 @@ struct Inner {
     requests: usize,
     /// Secret and claims of each client of the token endpoint.
     clients: BTreeMap<String, (String, Claims)>,
+    /// Code challenge and ID token of each code that is not used yet.
+    codes: BTreeMap<String, (String, Map<String, Value>)>,
 }
 
 impl Issuer {
@@ -141,6 +145,7 @@ impl Issuer {
             behaviour: Behaviour::Normal,
             requests: 0,
             clients: BTreeMap::new(),
+            codes: BTreeMap::new(),
         };
         let shared = Arc::new(Shared {
             url,
@@ -223,6 +228,12 @@ impl Issuer {
     /// How often anything was asked so far.
     pub fn requests(&self) -> usize {
         self.shared.lock().requests
+    }
+
+    /// Lets whoever has the verifier of this challenge exchange a code, once, for an ID token of this payload.
+    pub fn give_code(&self, code: &str, challenge: &str, payload: Map<String, Value>) {
+        let token = (challenge.to_owned(), payload);
+        self.shared.lock().codes.insert(code.to_owned(), token);
     }
 
     /// Lets a client ask the token endpoint with this secret for these claims.
@@ -314,13 +325,16 @@ async fn keys(State(shared): State<Arc<Shared>>) -> Response {
     Json(json!({ "keys": keys })).into_response()
 }
 
-/// Client credentials (RFC 6749, section 4.4), with the secret in the body.
+/// Client credentials (RFC 6749, section 4.4), with the secret in the body; and codes that were given out.
 async fn token(State(shared): State<Arc<Shared>>, body: String) -> Response {
     if shared.behaviour().await == Behaviour::Down {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     }
     let form: BTreeMap<String, String> = url::form_urlencoded::parse(body.as_bytes()).into_owned().collect();
     let field = |name: &str| form.get(name).map(String::as_str).unwrap_or_default();
+    if field("grant_type") == "authorization_code" {
+        return exchange(&shared, field("code"), field("code_verifier"));
+    }
     if field("grant_type") != "client_credentials" {
         return (
             StatusCode::BAD_REQUEST,
@@ -338,4 +352,17 @@ async fn token(State(shared): State<Arc<Shared>>, body: String) -> Response {
     };
     let token = signing::token(&state.keys, Map::new(), &claims.payload(&shared.name()), Signing::Rs256);
     Json(json!({"access_token": token, "token_type": "Bearer", "expires_in": claims.lifetime_seconds})).into_response()
+}
+
+/// A code is good once, and only with its verifier (RFC 7636, section 4.6).
+fn exchange(shared: &Shared, code: &str, verifier: &str) -> Response {
+    let mut state = shared.lock();
+    let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, verifier.as_bytes());
+    let challenge = URL_SAFE_NO_PAD.encode(hash);
+    let payload = match state.codes.remove(code) {
+        Some((wanted, payload)) if wanted == challenge => payload,
+        Some(_) | None => return (StatusCode::BAD_REQUEST, Json(json!({"error": "invalid_grant"}))).into_response(),
+    };
+    let token = signing::token(&state.keys, Map::new(), &payload, Signing::Rs256);
+    Json(json!({"access_token": "opaque", "token_type": "Bearer", "id_token": token})).into_response()
 }

@@ -17,6 +17,7 @@ pub mod overhear;
 pub mod ports;
 pub mod postgres;
 pub mod process;
+pub mod provider;
 pub mod psql;
 pub mod raw;
 pub mod slack;

@@ -157,6 +157,7 @@ impl Desk {
             approval: id.clone(),
             choice: chosen.choice,
             reason: chosen.reason.clone(),
+            grants: chosen.grants,
         });
         let secret = self.ticket(purpose, CONFIRM_OPEN).await?;
         let url = self.page(&format!("confirm/{}", secret.reveal()))?;

@@ -1,12 +1,12 @@
 //! `countersign approvals`: lists, shows and decides what is held.
 
 use super::client::{ConnectArgs, GatewayClient};
-use super::terminal::{ago, head, length, print, print_json, table, time};
+use super::terminal::{head, print, print_json, table};
+use crate::console::words::{ago, cast, in_words, length, person, time, warnings};
 use crate::console::{ApprovalPage, ApprovalView, ChoiceWord, ViaWord, VoteBody, WholeView, WithdrawBody};
 use chrono::Utc;
 use clap::Subcommand;
 use countersign_infra::domain::Timestamp;
-use countersign_infra::domain::approval::{State, Vote};
 use countersign_infra::domain::display::escape;
 use countersign_infra::domain::id::ApprovalId;
 use std::fmt::Write;
@@ -30,7 +30,7 @@ enum Action {
     Show(Show),
     /// Approves. The operation runs once the quorum is there. A long one must have been read whole before (`show
     /// --whole`).
-    Approve(Decide),
+    Approve(Approve),
     /// Denies. One denial is enough.
     Deny(Decide),
     /// Gives up an operation of your own.
@@ -83,12 +83,21 @@ struct Decide {
     connect: ConnectArgs,
 }
 
+#[derive(Debug, clap::Args)]
+struct Approve {
+    #[command(flatten)]
+    decide: Decide,
+    /// Approves what is alike too, in the same session, for as long as the rules grant.
+    #[arg(long)]
+    grant: bool,
+}
+
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     match args.action {
         Action::List(args) => list(args).await?,
         Action::Show(args) => show(args).await?,
-        Action::Approve(args) => vote(args, ChoiceWord::Approve).await?,
-        Action::Deny(args) => vote(args, ChoiceWord::Deny).await?,
+        Action::Approve(args) => vote(args.decide, ChoiceWord::Approve, args.grant).await?,
+        Action::Deny(args) => vote(args, ChoiceWord::Deny, false).await?,
         Action::Withdraw(args) => withdraw(args).await?,
     }
     Ok(ExitCode::SUCCESS)
@@ -193,7 +202,7 @@ async fn show_operation(client: &GatewayClient, args: &Show) -> anyhow::Result<(
     Ok(print(&text)?)
 }
 
-async fn vote(args: Decide, choice: ChoiceWord) -> anyhow::Result<()> {
+async fn vote(args: Decide, choice: ChoiceWord, grants: bool) -> anyhow::Result<()> {
     let client = args.connect.connect().await?;
     let path = format!("/api/v1/approvals/{}/votes", args.number);
     let via = ViaWord::Cli;
@@ -201,6 +210,7 @@ async fn vote(args: Decide, choice: ChoiceWord) -> anyhow::Result<()> {
         choice,
         reason: args.reason,
         via,
+        grants,
     };
     let view: ApprovalView = client.send_json(&path, &body).await?;
     told(args.json, &view)
@@ -279,64 +289,4 @@ fn asked(view: &ApprovalView) -> Vec<(&'static str, String)> {
         ("Runs as", format!("{}, search_path {}", place.role, place.search_path)),
         ("Effects", approval.operation.effects.in_words()),
     ]
-}
-
-fn warnings(view: &ApprovalView) -> Vec<&'static str> {
-    let operation = &view.approval.operation;
-    let all = [
-        (
-            !operation.has_where,
-            "it changes rows without a WHERE clause, or there is none to have",
-        ),
-        (operation.unseen_data, "rows follow that nobody has seen"),
-        (
-            operation.in_transaction,
-            "it waits inside an open transaction, which may hold locks",
-        ),
-        (
-            view.approval.terms.critical,
-            "critical: one vote must come from the console or this command line",
-        ),
-    ];
-    all.into_iter()
-        .filter_map(|(holds, text)| holds.then_some(text))
-        .collect()
-}
-
-fn person(name: &str, email: Option<&str>) -> String {
-    email.map_or_else(|| name.to_owned(), |email| format!("{name} <{email}>"))
-}
-
-fn cast(vote: &Vote) -> String {
-    let ballot = &vote.ballot;
-    let reason = ballot
-        .reason
-        .as_deref()
-        .map_or(String::new(), |reason| format!(": {reason}"));
-    let (name, choice, via) = (&ballot.voter.name, ballot.choice.as_str(), ballot.via.as_str());
-    format!("{} {name} {choice} ({via}){reason}", time(vote.at))
-}
-
-/// A state with what is known of how it came about.
-fn in_words(state: &State) -> String {
-    let text = match state {
-        State::Pending => "waits for votes".to_owned(),
-        State::Approved { at } => format!("approved at {}", time(*at)),
-        State::Denied { at, by, reason: None } => format!("denied by {} at {}", by.name, time(*at)),
-        State::Denied {
-            at,
-            by,
-            reason: Some(reason),
-        } => {
-            format!("denied by {} at {}: {reason}", by.name, time(*at))
-        }
-        State::Expired { at } => format!("expired at {}", time(*at)),
-        State::Withdrawn { at, why } => format!("withdrawn at {}: {why}", time(*at)),
-        State::Abandoned { at, why } => format!("abandoned at {}: {why}", time(*at)),
-        State::Revoked { at, why } => format!("revoked at {}: {why}", time(*at)),
-        State::Executing { at } => format!("sent at {}, no answer yet", time(*at)),
-        State::Done { at, outcome } => format!("ran, answered at {}: {}", time(*at), outcome.summary),
-        State::Unknown { at, why } => format!("sent, outcome not known since {}: {why}", time(*at)),
-    };
-    escape(&text)
 }

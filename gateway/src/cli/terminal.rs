@@ -1,6 +1,6 @@
 //! What the commands print: escaped, so that nothing that came from elsewhere moves the reader's cursor.
 
-use chrono::{DateTime, SecondsFormat, Utc};
+pub use crate::console::words::{ago, length, time};
 use countersign_infra::domain::display::escape;
 use std::io::Write;
 
@@ -36,26 +36,6 @@ pub fn head(text: &str, chars_max: usize) -> String {
         Some((end, _)) if line.chars().count() > chars_max => format!("{}…", line.get(..end).unwrap_or_default()),
         Some(_) | None => line,
     }
-}
-
-/// A moment in UTC, to the second.
-pub fn time(at: DateTime<Utc>) -> String {
-    at.to_rfc3339_opts(SecondsFormat::Secs, true)
-}
-
-/// A length of time in words: `45s`, `12m`, `3h`, `9d`.
-pub fn length(seconds: u64) -> String {
-    match seconds {
-        0..=119 => format!("{seconds}s"),
-        120..=7199 => format!("{}m", seconds / 60),
-        7200..=172_799 => format!("{}h", seconds / 3600),
-        172_800.. => format!("{}d", seconds / 86_400),
-    }
-}
-
-/// How long ago a moment was.
-pub fn ago(at: DateTime<Utc>, now: DateTime<Utc>) -> String {
-    length(u64::try_from((now - at).num_seconds()).unwrap_or(0))
 }
 
 /// Lines up rows in columns, two blanks between them. The last column is not filled up.
@@ -104,11 +84,5 @@ mod tests {
             ["bbb".to_owned(), String::new(), String::new()],
         ];
         assert_eq!(table(["N", "WHO", "WHAT"], &rows), "N    WHO  WHAT\na    é    x\nbbb\n");
-    }
-
-    #[test]
-    fn lengths_are_read_at_a_glance() {
-        let words = [0, 119, 120, 7199, 7200, 172_799, 172_800].map(length);
-        assert_eq!(words, ["0s", "119s", "2m", "119m", "2h", "47h", "2d"]);
     }
 }

@@ -1,6 +1,7 @@
 //! What stands around every request: its id, its bounds, the security headers, and its one log line.
 
 use super::Console;
+use super::pages::{error_page, wants_page};
 use super::problem::{Marked, Problem};
 use axum::extract::{Request, State};
 use axum::http::HeaderMap;
@@ -48,11 +49,12 @@ pub async fn guard(State(console): State<Arc<Console>>, mut request: Request, ne
     let started = Instant::now();
     let id = RequestId(uuid::Uuid::now_v7());
     let asked_by = AskedBy::default();
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let as_page = wants_page(request.uri().path(), request.headers());
+    let (method, path) = (request.method().clone(), to_log(request.uri().path()).to_owned());
     request.extensions_mut().insert(id.clone());
     request.extensions_mut().insert(asked_by.clone());
 
-    let response = name_problem(bounded(&console, request, next).await, &id);
+    let response = name_problem(bounded(&console, request, next).await, &id, as_page);
     let response = with_headers(response, &id);
     tracing::info!(
         request = %id,
@@ -64,6 +66,14 @@ pub async fn guard(State(console): State<Arc<Console>>, mut request: Request, ne
         "answered a request"
     );
     response
+}
+
+/// A path as the log may have it: what stands behind these words is a secret.
+fn to_log(path: &str) -> &str {
+    let secret = ["/link/", "/confirm/", "/connect/"]
+        .into_iter()
+        .find(|word| path.starts_with(word));
+    secret.unwrap_or(path)
 }
 
 async fn bounded(console: &Console, request: Request, next: Next) -> Response {
@@ -80,8 +90,10 @@ async fn bounded(console: &Console, request: Request, next: Next) -> Response {
         .unwrap_or_else(late)
 }
 
-fn name_problem(mut response: Response, id: &RequestId) -> Response {
+/// Puts the request's id into a problem; one for a browser becomes a page.
+fn name_problem(mut response: Response, id: &RequestId, as_page: bool) -> Response {
     match response.extensions_mut().remove::<Marked>() {
+        Some(Marked(problem)) if as_page => error_page(&problem.with_id(id)),
         Some(Marked(problem)) => problem.with_id(id).into_response(),
         None => response,
     }
@@ -90,10 +102,28 @@ fn name_problem(mut response: Response, id: &RequestId) -> Response {
 fn with_headers(mut response: Response, id: &RequestId) -> Response {
     let headers: &mut HeaderMap = response.headers_mut();
     for (name, value) in SECURITY_HEADERS {
-        headers.insert(name, HeaderValue::from_static(value));
+        // A page has a policy of its own, for its style and forms.
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
     }
     if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
         headers.insert(HeaderName::from_static("x-request-id"), id);
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::to_log;
+
+    #[test]
+    fn the_secret_of_a_link_is_not_logged() {
+        for (path, logged) in [
+            ("/approvals/K7Q2M4XA", "/approvals/K7Q2M4XA"),
+            ("/link/secret", "/link/"),
+            ("/confirm/secret", "/confirm/"),
+            ("/connect/secret/more", "/connect/"),
+        ] {
+            assert_eq!(to_log(path), logged);
+        }
+    }
 }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 const LIMIT: usize = 50;
 const LIMIT_MAX: usize = 200;
 /// Records read from the store at once, and how often: what one request looks through is bounded.
-const PAGE: usize = 200;
+pub(super) const PAGE: usize = 200;
 const PAGES_MAX: usize = 10;
 
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -83,7 +83,8 @@ pub(super) fn may_see(console: &Console, caller: &Caller, approval: &Approval) -
     caller.is(&approval.requester.key) || in_deciding_group() || console.allows(&caller.0, GatewayAction::Audit)
 }
 
-async fn visible(
+/// A page of what the caller may see.
+pub(super) async fn visible(
     console: &Console,
     caller: &Caller,
     mut query: ApprovalQuery,

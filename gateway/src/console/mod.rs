@@ -1,7 +1,7 @@
-//! The HTTP API: list, show, vote, audit, sessions, health. One file per action.
+//! The HTTP API: list, show, vote, audit, sessions, health. One file per action. And the pages, for browsers.
 //!
-//! Every action but health, the description and where to sign in needs a bearer token of one of the issuers. What a caller may not
-//! see does not exist for them (404).
+//! Every action but health, the description and where to sign in needs a bearer token of one of the issuers; a page needs
+//! a session, which begins with a sign-in. What a caller may not see does not exist for them (404).
 
 mod caller;
 mod describe;
@@ -14,6 +14,7 @@ mod list_recordings;
 mod list_sessions;
 mod list_targets;
 mod moment;
+mod pages;
 mod problem;
 mod read_digests;
 mod read_operation;
@@ -26,11 +27,11 @@ mod search_operations;
 mod show_approval;
 mod show_self;
 mod show_sign_in;
-mod signpost;
 mod texts;
 mod view;
 mod vote;
 mod withdraw;
+pub mod words;
 
 pub use caller::Caller;
 pub use countersign_infra::serve::{ServeLimits, serve};
@@ -39,6 +40,7 @@ pub use list_approvals::ApprovalPage;
 pub use list_sessions::{SessionList, SessionView};
 pub use list_targets::TargetList;
 pub use moment::moment;
+pub use pages::PageParts;
 pub use problem::Problem;
 pub use read_digests::DigestList;
 pub use read_operation::{PartView, WholeView};
@@ -124,6 +126,7 @@ pub struct ConsoleParts {
     pub unsent: Unsent,
     /// Told when an approval is seen whose holder has let its lease end.
     pub dead: DeadHolders,
+    pub pages: PageParts,
 }
 
 /// Asks whoever sends recordings to their store.
@@ -154,6 +157,7 @@ pub struct Console {
     clock: Arc<StoreClock>,
     unsent: Unsent,
     dead: DeadHolders,
+    pages: pages::Pages,
     tasks: TaskTracker,
 }
 
@@ -171,6 +175,7 @@ impl Console {
             clock: parts.clock,
             unsent: parts.unsent,
             dead: parts.dead,
+            pages: pages::Pages::new(parts.pages),
             approvals: parts.approvals,
             recordings: parts.recordings,
             operations: parts.operations,
@@ -211,6 +216,7 @@ pub fn router(console: Arc<Console>) -> axum::Router {
     let body_bytes_max = console.limits.body_bytes_max;
     let guard = axum::middleware::from_fn_with_state(console.clone(), guard::guard);
     routes
+        .merge(pages::routes())
         .fallback(async || problem::Problem::not_found("there is nothing at this address"))
         .method_not_allowed_fallback(async || problem::Problem::method_not_allowed())
         .layer(DefaultBodyLimit::max(body_bytes_max))
@@ -234,7 +240,7 @@ fn described() -> OpenApiRouter<Arc<Console>> {
         .routes(routes!(list_approvals::list_approvals))
         .routes(routes!(show_approval::show_approval))
         .routes(routes!(read_operation::read_operation))
-        .routes(routes!(signpost::signpost))
+        .routes(routes!(pages::review))
         .routes(routes!(vote::vote))
         .routes(routes!(withdraw::withdraw))
         .routes(routes!(search_audit::search_audit))

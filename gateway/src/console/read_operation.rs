@@ -101,7 +101,8 @@ pub async fn read_operation(
     }))
 }
 
-fn is_as_asked(whole: &WholeOperation, record: &HeldOperation) -> bool {
+/// Whether the record shows the beginning of this very text.
+pub(super) fn is_as_asked(whole: &WholeOperation, record: &HeldOperation) -> bool {
     whole.display.len() as u64 == record.display_bytes && head(&whole.display) == record.display
 }
 

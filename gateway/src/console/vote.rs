@@ -27,6 +27,9 @@ pub struct VoteBody {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     pub via: ViaWord,
+    /// Approves what is alike too, for as long as the rules grant; counts once enough people said so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub grants: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -63,27 +66,52 @@ pub async fn vote(
     Path(id): Path<String>,
     Body(vote): Body<VoteBody>,
 ) -> Result<Json<ApprovalView>, Problem> {
-    let reason = vote.reason.filter(|reason| !reason.trim().is_empty());
-    plain("reason", reason.as_deref().unwrap_or_default(), REASON_CHARS_MAX)?;
-    let approval = seen_or_noted(&console, &caller, &id, vote.choice.into()).await?;
-    if vote.choice == ChoiceWord::Approve {
-        must_have_read(&console, &caller, &approval, reason.as_deref()).await?;
-    }
-    let ballot = Ballot {
-        voter: caller.0.clone(),
+    let voting = Voting {
         choice: vote.choice.into(),
-        reason,
+        reason: vote.reason,
         via: vote.via.into(),
         evidence: None,
-        grants: false,
+        grants: vote.grants,
     };
-    let decision = Decision {
-        approval: approval.id,
-        word: ballot.choice.as_str(),
-        reason: ballot.reason.clone(),
-        change: Change::Vote(ballot),
-    };
-    decision.make(console, caller).await.map(Json)
+    voting.cast(console, caller, &id).await.map(Json)
+}
+
+/// A vote on its way.
+pub(super) struct Voting {
+    pub choice: Choice,
+    pub reason: Option<String>,
+    pub via: Via,
+    /// What proves it where it was clicked in a chat.
+    pub evidence: Option<String>,
+    /// Approves what is alike too.
+    pub grants: bool,
+}
+
+impl Voting {
+    /// Casts it for the caller. Accepted or not, it is journaled.
+    pub async fn cast(self, console: Arc<Console>, caller: Caller, id: &str) -> Result<ApprovalView, Problem> {
+        let reason = self.reason.filter(|reason| !reason.trim().is_empty());
+        plain("reason", reason.as_deref().unwrap_or_default(), REASON_CHARS_MAX)?;
+        let approval = seen_or_noted(&console, &caller, id, self.choice).await?;
+        if self.choice == Choice::Approve {
+            must_have_read(&console, &caller, &approval, reason.as_deref()).await?;
+        }
+        let ballot = Ballot {
+            voter: caller.0.clone(),
+            choice: self.choice,
+            reason,
+            via: self.via,
+            evidence: self.evidence,
+            grants: self.grants,
+        };
+        let decision = Decision {
+            approval: approval.id,
+            word: ballot.choice.as_str(),
+            reason: ballot.reason.clone(),
+            change: Change::Vote(ballot),
+        };
+        decision.make(console, caller).await
+    }
 }
 
 /// Reads the approval. Who votes on one that is not theirs to see is told that there is none, and noted.
@@ -120,7 +148,8 @@ async fn must_have_read(
     let (id, operation) = (&approval.id, &approval.operation);
     let why = format!(
         "the operation is longer than what is shown of it ({} of {} bytes): read the whole of it before you approve, \
-         with `countersign approvals show {id} --whole` or GET /api/v1/approvals/{id}/operation",
+         on the page /approvals/{id}, with `countersign approvals show {id} --whole` or GET \
+         /api/v1/approvals/{id}/operation",
         operation.display.len(),
         operation.display_bytes,
     );

@@ -253,6 +253,7 @@ pub fn every_purpose() -> [Purpose; 6] {
             approval: ApprovalId::from_random([1, 2, 3, 4, 5]),
             choice: Choice::Approve,
             reason: Some(text()),
+            grants: false,
         }),
         Purpose::ConnectWeb(ConnectWeb {
             target: "orders".to_owned(),

@@ -121,6 +121,9 @@ pub struct ConfirmVote {
     pub approval: ApprovalId,
     pub choice: Choice,
     pub reason: Option<String>,
+    /// Approves what is alike too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub grants: bool,
 }
 
 /// A client that waits for its person.
@@ -205,7 +208,7 @@ impl ConnectWeb {
     /// What it is after somebody who is signed in said no.
     pub fn refused(&self, by: &Person) -> Result<Self, Answered> {
         self.must_wait()?;
-        let why = format!("{} refused it in the browser", by.name);
+        let why = format!("refused in the browser by {}", by.name);
         Ok(self.answered(ConnectAnswer::Refused { why }))
     }
 

@@ -1,8 +1,8 @@
 //! `countersign login`, `logout` and `connect`, against a certified OpenID provider and with the real psql.
 
-use crate::identity::provider::{Browser, Provider};
 use anyhow::{Context, Result, ensure};
 use countersign_tests::harness::{GatewayOptions, countersign};
+use countersign_tests::provider::{Browser, Provider};
 use countersign_tests::world::{TARGET, World, WorldOptions};
 use serde_json::Value;
 use std::fs::Permissions;

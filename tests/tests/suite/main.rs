@@ -15,6 +15,7 @@ mod identity;
 mod invariants;
 mod login;
 mod malformed;
+mod pages;
 mod recording;
 mod ring;
 mod story;

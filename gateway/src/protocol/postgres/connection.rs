@@ -3,8 +3,9 @@
 use super::session::{self, Cancel, Parts, SessionLimits};
 use super::startup::{self, ClientReader, ClientStream, ClientWriter, Entry, Hello, Startup};
 use super::upstream::{self, Address, CancelKey, Login, Upstream};
+use super::web::{self, NoPerson};
 use super::wire::{FrameReader, write_message};
-use crate::app::App;
+use crate::app::{App, KnownTarget};
 use crate::journal::SessionJournal;
 use crate::record::{Anchor, Recorder};
 use crate::refusal::{Cause, Chain as Sources, Refusal};
@@ -13,9 +14,10 @@ use bytes::{BufMut, Bytes, BytesMut};
 use chrono::Utc;
 use countersign_infra::domain::access_request::{Client, Protocol};
 use countersign_infra::domain::audit::{Chain, Happening};
-use countersign_infra::domain::id::SessionId;
+use countersign_infra::domain::id::{Digest, SessionId};
 use countersign_infra::domain::identity::{Person, SignedIn};
 use countersign_infra::domain::session::SessionHeader;
+use countersign_infra::domain::ticket::{ConnectAnswer, ConnectWeb};
 use countersign_infra::identity::oidc::TokenError;
 use countersign_infra::policy::TargetFacts;
 use std::collections::HashMap;
@@ -24,6 +26,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 /// PostgreSQL's own bound of `application_name`.
 const APPLICATION_NAME_BYTES_MAX: usize = 63;
@@ -84,17 +87,24 @@ impl Drop for CancelGuard<'_> {
     }
 }
 
-/// Serves one connection. Everything up to the session is bounded by `limits.handshake_seconds_max`.
+/// Serves one connection. Everything up to the session is bounded by `limits.handshake_seconds_max`, but for the wait of
+/// a person who signs in by a browser, which has a bound of its own.
 pub async fn serve(app: Arc<App>, entry: Arc<Entry>, socket: TcpStream, address: SocketAddr) {
-    let wait = Duration::from_secs(app.config.limits.handshake_seconds_max);
-    let ready = tokio::time::timeout(wait, open(&app, &entry, socket, address)).await;
-    match ready {
-        Ok(Ok(Opened::Session(ready))) => run(&app, *ready).await,
-        Ok(Ok(Opened::Cancel(key))) => app.cancels.cancel(key).await,
-        Ok(Ok(Opened::Over)) => {}
-        Ok(Err(error)) => tracing::info!(client = %address, %error, "a connection ended before sign-in"),
-        Err(_) => tracing::info!(client = %address, "a connection took too long to sign in"),
+    match open(&app, &entry, socket, address).await {
+        Ok(Opened::Session(ready)) => run(&app, *ready).await,
+        Ok(Opened::Cancel(key)) => app.cancels.cancel(key).await,
+        Ok(Opened::Over) => {}
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+            tracing::info!(client = %address, "a connection took too long to sign in");
+        }
+        Err(error) => tracing::info!(client = %address, %error, "a connection ended before sign-in"),
     }
+}
+
+/// Bounds a step of the way to a session.
+async fn by<T>(deadline: Instant, step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let late = |_| Err(io::ErrorKind::TimedOut.into());
+    tokio::time::timeout_at(deadline, step).await.unwrap_or_else(late)
 }
 
 /// Tells a client that there is no room for it. Bounded by the caller.
@@ -129,10 +139,21 @@ struct Ready {
     upstream: Upstream,
     reader: ClientReader,
     writer: ClientWriter,
+    told: Told,
+}
+
+/// What the client knows of its sign-in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    Nothing,
+    /// AuthenticationOk was sent.
+    Authenticated,
 }
 
 async fn open(app: &App, entry: &Entry, socket: TcpStream, address: SocketAddr) -> io::Result<Opened> {
-    let startup = match startup::hello(socket, entry).await? {
+    let wait = Duration::from_secs(app.config.limits.handshake_seconds_max);
+    let deadline = Instant::now() + wait;
+    let startup = match by(deadline, startup::hello(socket, entry)).await? {
         Hello::Startup(startup) => *startup,
         Hello::Cancel(key) => return Ok(Opened::Cancel(key)),
         Hello::Over(refusal) => {
@@ -154,18 +175,29 @@ async fn open(app: &App, entry: &Entry, socket: TcpStream, address: SocketAddr) 
         address: address.to_string(),
         application: application_name,
     };
-    let person = match sign_in(app, &mut reader, &mut writer).await? {
-        Ok(signed_in) => signed_in.person,
-        Err(refusal) => return refuse(writer, &client, None, refusal).await,
-    };
-    reader.limit(app.config.limits.message_bytes_max);
     let wish = Wish {
         client: &client,
         user: &user,
         database: &database,
         settings: &settings,
     };
-    match reach(app, &person, wish).await {
+    let token = match by(deadline, startup::password(&mut reader, &mut writer)).await? {
+        Ok(token) => token,
+        Err(refusal) => return refuse(writer, &client, None, refusal).await,
+    };
+    reader.limit(app.config.limits.message_bytes_max);
+    let (signed_in, told, deadline) = if token.as_str() == web::PASSWORD {
+        let signed_in = sign_in_by_browser(app, &wish, address, (&mut reader, &mut writer)).await?;
+        (signed_in, Told::Authenticated, Instant::now() + wait)
+    } else {
+        let verified = by(deadline, async { Ok(verify(app, token.as_str()).await) }).await?;
+        (verified, Told::Nothing, deadline)
+    };
+    let person = match signed_in {
+        Ok(signed_in) => signed_in.person,
+        Err(refusal) => return refuse(writer, &client, None, refusal).await,
+    };
+    match by(deadline, async { Ok(reach(app, &person, wish).await) }).await? {
         Ok((header, target, address, upstream)) => Ok(Opened::Session(Box::new(Ready {
             header,
             target,
@@ -173,9 +205,10 @@ async fn open(app: &App, entry: &Entry, socket: TcpStream, address: SocketAddr) 
             upstream,
             reader,
             writer,
+            told,
         }))),
         Err(refusal) => {
-            journal_refusal(app, &person, &client, &refusal).await;
+            journal_refusal(app, Some(&person), &client, &refusal).await;
             refuse(writer, &client, Some(&person), refusal).await
         }
     }
@@ -186,18 +219,9 @@ fn split(stream: ClientStream, message_bytes_max: usize) -> (ClientReader, Clien
     (FrameReader::new(reader, message_bytes_max), writer)
 }
 
-async fn sign_in(
-    app: &App,
-    reader: &mut ClientReader,
-    writer: &mut ClientWriter,
-) -> io::Result<Result<SignedIn, Refusal>> {
-    let token = match startup::password(reader, writer).await? {
-        Ok(token) => token,
-        Err(refusal) => return Ok(Err(refusal)),
-    };
-    Ok(app
-        .verifier
-        .verify(token.as_str(), Utc::now())
+async fn verify(app: &App, token: &str) -> Result<SignedIn, Refusal> {
+    app.verifier
+        .verify(token, Utc::now())
         .await
         .map_err(|error| match error {
             TokenError::Refused(why) => Refusal::new(Cause::SignIn, format!("countersign: {why}"))
@@ -210,7 +234,45 @@ async fn sign_in(
                 )
                 .hint("Nothing is wrong with your token. Try again in a moment.")
             }
-        }))
+        })
+}
+
+/// Waits for the person to sign in by a browser. Each end in a no is on record, also that of a client that left.
+async fn sign_in_by_browser(
+    app: &App,
+    wish: &Wish<'_>,
+    address: SocketAddr,
+    client: (&mut ClientReader, &mut ClientWriter),
+) -> io::Result<Result<SignedIn, Refusal>> {
+    let (target, database) = match named(app, wish.database) {
+        Ok((name, _, database)) => (name, database),
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    let waiting = ConnectWeb {
+        target: target.to_owned(),
+        database: database.to_owned(),
+        user: wish.user.to_owned(),
+        client: wish.client.clone(),
+        code: Digest::ZERO,
+        tries: 0,
+        answer: ConnectAnswer::None,
+    };
+    match app.web.sign_in(waiting, address, client, &app.sessions_stop).await {
+        Ok(signed_in) => Ok(Ok(signed_in)),
+        Err(NoPerson::TurnedAway(refusal)) => Ok(Err(refusal)),
+        Err(NoPerson::Refused(refusal)) => {
+            journal_refusal(app, None, wish.client, &refusal).await;
+            Ok(Err(refusal))
+        }
+        Err(NoPerson::Gone(error)) => {
+            let left = Refusal::new(
+                Cause::Withdrawn,
+                "the client left before anybody signed in by a browser",
+            );
+            journal_refusal(app, None, wish.client, &left).await;
+            Err(error)
+        }
+    }
 }
 
 async fn refuse(
@@ -225,10 +287,10 @@ async fn refuse(
     Ok(Opened::Over)
 }
 
-/// Where a person is known, so is the refusal: as a journal of one event.
-async fn journal_refusal(app: &App, person: &Person, client: &Client, refusal: &Refusal) {
+/// Puts the refusal on record, as a journal of one event.
+async fn journal_refusal(app: &App, person: Option<&Person>, client: &Client, refusal: &Refusal) {
     let id = SessionId(uuid::Uuid::now_v7());
-    let chain = Chain::new(id, app.config.gateway.name.clone(), Some(person), None);
+    let chain = Chain::new(id, app.config.gateway.name.clone(), person, None);
     let happening = Happening::SignInRefused {
         why: refusal.message.clone(),
         client: client.address.clone(),
@@ -255,17 +317,7 @@ async fn reach(
     person: &Person,
     wish: Wish<'_>,
 ) -> Result<(SessionHeader, TargetFacts, Address, Upstream), Refusal> {
-    let (name, database) = match wish.database.split_once('/') {
-        Some((name, database)) => (name, Some(database)),
-        None => (wish.database, None),
-    };
-    let Some(target) = app.targets.get(name) else {
-        return Err(unknown_target(app, name));
-    };
-    let database = database.unwrap_or(&target.database);
-    if database.is_empty() {
-        return Err(unknown_target(app, wish.database));
-    }
+    let (name, target, database) = named(app, wish.database)?;
     let access = app
         .vault
         .access(name)
@@ -296,6 +348,21 @@ async fn reach(
         opened: Utc::now(),
     };
     Ok((header, target.facts.clone(), address, upstream))
+}
+
+/// The target that a client names as its database, and the database there.
+fn named<'a>(app: &'a App, wanted: &'a str) -> Result<(&'a str, &'a KnownTarget, &'a str), Refusal> {
+    let (name, database) = match wanted.split_once('/') {
+        Some((name, database)) => (name, Some(database)),
+        None => (wanted, None),
+    };
+    let Some(target) = app.targets.get(name) else {
+        return Err(unknown_target(app, name));
+    };
+    match database.unwrap_or(&target.database) {
+        "" => Err(unknown_target(app, wanted)),
+        database => Ok((name, target, database)),
+    }
 }
 
 fn unknown_target(app: &App, name: &str) -> Refusal {
@@ -347,6 +414,7 @@ async fn run(app: &Arc<App>, ready: Ready) {
         upstream,
         reader,
         mut writer,
+        told,
     } = ready;
     let cancel = Arc::new(Cancel::new(address, upstream.cancel_key));
     let (key, journal, recorder) = match begin(app, &header, cancel.clone()).await {
@@ -365,7 +433,7 @@ async fn run(app: &Arc<App>, ready: Ready) {
         "session opened"
     );
     let stop = app.sessions_stop.child_token();
-    let greeting = greeting(&upstream, key.key);
+    let greeting = greeting(&upstream, key.key, told);
     let limits = &app.config.limits;
     let parts = Parts {
         guard: app.sessions.register(&header, stop.clone()),
@@ -420,10 +488,13 @@ async fn begin<'a>(
     }
 }
 
-/// AuthenticationOk, what the server reported of itself, a cancel key of our own, ReadyForQuery.
-fn greeting(upstream: &Upstream, key: CancelKey) -> Bytes {
+/// AuthenticationOk unless it was sent, what the server reported of itself, a cancel key of our own, ReadyForQuery.
+fn greeting(upstream: &Upstream, key: CancelKey, told: Told) -> Bytes {
     let mut out = BytesMut::new();
-    write_message(&mut out, b'R', |out| out.put_i32(0));
+    match told {
+        Told::Nothing => write_message(&mut out, b'R', |out| out.put_i32(0)),
+        Told::Authenticated => {}
+    }
     for (name, value) in &upstream.parameters {
         write_message(&mut out, b'S', |out| {
             for text in [name, value] {

@@ -12,4 +12,5 @@ pub mod session;
 pub mod startup;
 pub mod upstream;
 pub mod values;
+pub mod web;
 pub mod wire;

@@ -5,7 +5,7 @@ mod audit_operations;
 mod cli;
 mod description;
 mod operation;
-mod room;
+pub mod room;
 mod shape;
 mod votes;
 

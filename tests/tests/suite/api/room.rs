@@ -4,7 +4,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode, header};
 use chrono::Utc;
-use countersign_gateway::console::{ApiLimits, Console, ConsoleParts, SignInEntry, TargetEntry, router};
+use countersign_gateway::console::{ApiLimits, Console, ConsoleParts, PageParts, SignInEntry, TargetEntry, router};
 use countersign_gateway::sessions::SessionRegistry;
 use countersign_infra::approvals::StoreClock;
 use countersign_infra::approvals::embedded::EmbeddedStore;
@@ -18,6 +18,7 @@ use countersign_infra::domain::id::{ApprovalId, Digest, RunId, SessionId};
 use countersign_infra::domain::identity::{Person, PersonKey, PersonKind};
 use countersign_infra::domain::session::{SessionHeader, SessionNumber};
 use countersign_infra::identity::oidc::{Issuer as Trusted, Verifier};
+use countersign_infra::identity::sign_in::{BrowserSignIn, WebClient};
 use countersign_infra::journal::{Journal, JournalQuery};
 use countersign_infra::operations::disk::DiskOperations;
 use countersign_infra::operations::keys::FileKeys;
@@ -34,6 +35,10 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 pub const AUDIENCE: &str = "countersign";
+/// Where the pages are.
+pub const PAGES: &str = "https://gateway.example.com:8443";
+/// As which the issuer knows the pages.
+pub const PAGES_CLIENT: &str = "countersign-pages";
 
 const POLICY: &str = r#"
 @id("auditors-look")
@@ -65,6 +70,10 @@ pub struct Answer {
 impl Answer {
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&self.body)))
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
     }
 
     pub fn detail(&self) -> String {
@@ -144,8 +153,25 @@ impl Room {
             clock: Arc::new(StoreClock::new(Arc::new(self.store.clone()))),
             unsent: Arc::new(|| None),
             dead: Arc::new(|| {}),
+            pages: PageParts {
+                public_url: PAGES.parse().unwrap(),
+                sign_ins: vec![self.sign_in()],
+                tickets: Arc::new(self.store.clone()),
+                chat_links: Arc::new(self.store.clone()),
+            },
         };
         router(Console::start(parts, &TaskTracker::new()))
+    }
+
+    fn sign_in(&self) -> BrowserSignIn {
+        let trusted = Trusted::new(self.issuer.url(), vec![AUDIENCE.to_owned()]);
+        let client = WebClient {
+            id: PAGES_CLIENT.to_owned(),
+            secret: None,
+            scopes: vec!["groups".to_owned()],
+            redirect: format!("{PAGES}/sign-in/callback").parse().unwrap(),
+        };
+        BrowserSignIn::new(trusted, client).unwrap()
     }
 
     /// A token of alice (engineer), bob or dora (DBAs), oscar (auditor), or of anybody without groups.

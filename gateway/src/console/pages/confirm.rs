@@ -1,0 +1,165 @@
+//! `/confirm/{secret}`: a vote that was clicked in a chat counts once its person has proved anew who they are.
+
+use super::super::Console;
+use super::super::problem::Problem;
+use super::super::readings::has_read_whole;
+use super::super::show_approval::seen;
+use super::super::vote::Voting;
+use super::layout::{Page, Who, shown};
+use super::operation::marked;
+use super::review::headline;
+use super::session::{NotShown, Sent, Visitor};
+use super::sign_in::way_in_anew;
+use super::sign_out::Nothing;
+use super::ticket::{over, read, take};
+use axum::extract::{Path, State};
+use axum::http::Uri;
+use axum::response::Redirect;
+use chrono::{TimeDelta, Utc};
+use countersign_infra::chat_links::ChatLinkError;
+use countersign_infra::domain::approval::{Approval, Choice, Via};
+use countersign_infra::domain::chat_link::ChatLink;
+use countersign_infra::domain::secret::Secret;
+use countersign_infra::domain::ticket::{ConfirmVote, Purpose, Ticket};
+use maud::{Markup, html};
+use std::sync::Arc;
+
+/// A proof is good for so long.
+const FRESH_FOR: TimeDelta = TimeDelta::minutes(5);
+/// Bot and gateway tell the time by clocks that differ by less.
+const CLOCK_MARGIN: TimeDelta = TimeDelta::seconds(5);
+
+/// Shows the vote and what it is about, to its person alone.
+pub async fn ask(
+    State(console): State<Arc<Console>>,
+    uri: Uri,
+    visitor: Visitor,
+    Path(secret): Path<String>,
+) -> Result<Page, NotShown> {
+    let (ticket, vote) = vote(&console, &Secret::new(secret)).await?;
+    if !is_fresh(&visitor, &ticket) {
+        let at = way_in_anew(uri.path());
+        return Err(NotShown::SignIn { at });
+    }
+    linked(&console, &visitor, &vote).await?;
+    let approval = seen(&console, &visitor.caller, vote.approval.as_str()).await?;
+    let has_read = has_read_whole(&console, &visitor.caller, &approval).await?;
+    let content = question(&vote, &approval, has_read, &visitor.who());
+    Ok(Page::new("Confirm your vote", Some(visitor.who()), content))
+}
+
+/// Casts the vote, once.
+pub async fn confirm(
+    State(console): State<Arc<Console>>,
+    uri: Uri,
+    Path(secret): Path<String>,
+    sent: Sent<Nothing>,
+) -> Result<Redirect, NotShown> {
+    let visitor = sent.visitor;
+    let (ticket, vote) = vote(&console, &Secret::new(secret)).await?;
+    if !is_fresh(&visitor, &ticket) {
+        let at = way_in_anew(uri.path());
+        return Err(NotShown::SignIn { at });
+    }
+    let link = linked(&console, &visitor, &vote).await?;
+    let approval = seen(&console, &visitor.caller, vote.approval.as_str()).await?;
+    if vote.choice == Choice::Approve && !has_read_whole(&console, &visitor.caller, &approval).await? {
+        let why = "read the whole operation first, on its own page; this link stays good until then";
+        return Err(Problem::refused(why, None).into());
+    }
+    take(&console, &ticket).await?;
+    let voting = Voting {
+        choice: vote.choice,
+        reason: vote.reason,
+        via: Via::Console,
+        evidence: Some(format!(
+            "clicked by {} and confirmed by a sign-in of its person",
+            vote.account
+        )),
+        grants: vote.grants,
+    };
+    refresh(&console, &visitor, &link).await;
+    let view = voting.cast(console, visitor.caller, approval.id.as_str()).await?;
+    Ok(Redirect::to(&format!("/approvals/{}", view.approval.id)))
+}
+
+async fn vote(console: &Console, secret: &Secret) -> Result<(Ticket, ConfirmVote), Problem> {
+    let ticket = read(console, secret).await?;
+    match ticket.purpose.clone() {
+        Purpose::ConfirmVote(vote) => Ok((ticket, vote)),
+        Purpose::SignIn(_)
+        | Purpose::PageSession(_)
+        | Purpose::LinkChat(_)
+        | Purpose::ConnectWeb(_)
+        | Purpose::AuditPage(_) => Err(over()),
+    }
+}
+
+/// Whether the visitor proved who they are since the click, and not long ago.
+fn is_fresh(visitor: &Visitor, ticket: &Ticket) -> bool {
+    let since_click = |proved| proved + CLOCK_MARGIN >= ticket.made;
+    visitor
+        .authenticated()
+        .is_some_and(|proved| since_click(proved) && Utc::now() - proved <= FRESH_FOR)
+}
+
+/// The link of the account that clicked, which must be this person's.
+async fn linked(console: &Console, visitor: &Visitor, vote: &ConfirmVote) -> Result<ChatLink, Problem> {
+    let link = console.pages.chat_links.read(&vote.account).await?;
+    match link {
+        Some(link) if visitor.caller.is(&link.person.key) => Ok(link),
+        Some(_) => Err(Problem::not_allowed(format!(
+            "you are signed in as {}, and the chat account that clicked speaks for somebody else: sign out, and sign in as \
+             that person",
+            visitor.caller.0.name
+        ))),
+        None => Err(Problem::not_allowed(
+            "the chat account that clicked is linked to nobody any more: link it anew in the chat",
+        )),
+    }
+}
+
+/// The sign-in counts for the chat account's next votes too.
+async fn refresh(console: &Console, visitor: &Visitor, link: &ChatLink) {
+    let Ok(refreshed) = link.refresh(visitor.caller.0.clone(), Utc::now()) else {
+        return;
+    };
+    match console.pages.chat_links.put(&refreshed, Some(link)).await {
+        Ok(()) | Err(ChatLinkError::Conflict { .. }) => {}
+        Err(error @ (ChatLinkError::Damaged { .. } | ChatLinkError::Unavailable { .. })) => {
+            tracing::warn!(%error, "a chat link was not refreshed");
+        }
+    }
+}
+
+fn question(vote: &ConfirmVote, approval: &Approval, has_read: bool, who: &Who) -> Markup {
+    let (word, class) = match vote.choice {
+        Choice::Approve => ("Approve", "yes"),
+        Choice::Deny => ("Deny", "no"),
+    };
+    let may_confirm = has_read || vote.choice == Choice::Deny;
+    html! {
+        h1 { "Confirm: " (word) " " (approval.id) "?" }
+        p { (headline(approval)) "." }
+        dl {
+            dt { "Clicked by" } dd.code { (shown(&vote.account.to_string())) }
+            dt { "Vote" } dd { strong { (word) } }
+            @if let Some(reason) = &vote.reason { dt { "Reason" } dd { (shown(reason)) } }
+            dt { "From" } dd { (shown(&approval.client.address)) " (" (shown(&approval.client.application)) ")" }
+            dt { "Stands" } dd { (shown(&approval.quorum_state())) }
+        }
+        pre aria-label="The operation" { "\n" (marked(&approval.operation.display)) }
+        @if may_confirm {
+            form.decide method="post" {
+                (who.field())
+                div.buttons {
+                    button class=(class) type="submit" { (word) }
+                    a.button href={ "/approvals/" (approval.id) } { "No, look at it first" }
+                }
+            }
+        } @else {
+            p.problem { "This is only the beginning: read the whole operation, then come back to this link." }
+            p { a.button href={ "/approvals/" (approval.id) } { "Read the whole" } }
+        }
+    }
+}
