@@ -2,6 +2,8 @@
 //! fake chats click on.
 
 mod discord;
+mod faults;
+mod readers;
 mod slack;
 
 use std::collections::BTreeMap;
