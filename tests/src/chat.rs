@@ -36,6 +36,30 @@ pub enum Fault {
     DoneButDrop,
 }
 
+/// How requests are signed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Seal {
+    #[default]
+    Good,
+    /// With another secret.
+    Forged,
+    /// As long ago as that.
+    Aged(Duration),
+    /// Not at all.
+    None,
+}
+
+/// What a bot said to a click, a command, a submission or an event.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// Of HTTP; 200 where it came over a WebSocket.
+    pub status: u16,
+    /// Null where there was none.
+    pub body: Value,
+    /// How often it was sent before it was taken.
+    pub deliveries: usize,
+}
+
 /// One request, as it came.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -147,4 +171,20 @@ fn failed(status: u16) -> Response {
 fn dropped(cut: &Cut) -> Response {
     cut.cut();
     Response::new(Body::empty())
+}
+
+/// An answer that is not JSON is kept as a string; none is null.
+pub async fn read(response: reqwest::Response, deliveries: usize) -> anyhow::Result<Answer> {
+    let status = response.status().as_u16();
+    let text = response.text().await?;
+    let body = if text.is_empty() {
+        Value::Null
+    } else {
+        serde_json::from_str(&text).unwrap_or(Value::String(text))
+    };
+    Ok(Answer {
+        status,
+        body,
+        deliveries,
+    })
 }

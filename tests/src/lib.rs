@@ -9,6 +9,7 @@ pub mod chat;
 pub mod cloud;
 pub mod connect;
 pub mod demo;
+pub mod discord;
 pub mod figures;
 pub mod harness;
 pub mod issuer;

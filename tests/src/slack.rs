@@ -16,16 +16,16 @@ mod socket;
 mod state;
 mod web;
 
-pub use deliver::{Endpoints, Seal};
+pub use deliver::Endpoints;
 pub use people::Person;
 pub use state::{APP, CHANNEL, File, Message, TEAM, User, View};
 
-use crate::chat::{Cut, Fault, Lines, Request, Weather};
+use crate::chat::{Cut, Fault, Lines, Request, Seal, Weather};
 use crate::wait::eventually;
 use anyhow::Result;
 use axum::routing::{any, get, post};
 use reqwest::Client;
-use serde_json::{Value, json};
+use serde_json::json;
 use state::State;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -38,17 +38,6 @@ const DELIVERY_LIMIT: Duration = Duration::from_secs(15);
 pub struct Slack {
     shared: Arc<Shared>,
     _stop: DropGuard,
-}
-
-/// What the app said to a click, a command, a submission or an event.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Answer {
-    /// Of HTTP; 200 in Socket Mode.
-    pub status: u16,
-    /// Null where there was none.
-    pub body: Value,
-    /// How often it was sent before it was taken.
-    pub deliveries: usize,
 }
 
 struct Shared {

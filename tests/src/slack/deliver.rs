@@ -1,7 +1,8 @@
 //! How what people do reaches the app: over one of its connections, or as a signed request.
 //! <https://docs.slack.dev/authentication/verifying-requests-from-slack>
 
-use super::{Answer, DELIVERY_LIMIT, Shared, Slack};
+use super::{DELIVERY_LIMIT, Shared, Slack};
+use crate::chat::{Answer, Seal, read};
 use anyhow::{Context, Result, bail};
 use aws_lc_rs::hmac;
 use chrono::Utc;
@@ -24,19 +25,6 @@ pub struct Endpoints {
     pub interactions: Url,
     pub commands: Url,
     pub events: Url,
-}
-
-/// How requests are signed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Seal {
-    #[default]
-    Good,
-    /// With another secret.
-    Forged,
-    /// As long ago as that.
-    Aged(Duration),
-    /// Not at all.
-    None,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -211,20 +199,4 @@ fn form<'a>(fields: impl IntoIterator<Item = (&'a str, String)>) -> String {
     url::form_urlencoded::Serializer::new(String::new())
         .extend_pairs(fields)
         .finish()
-}
-
-/// An answer that is not JSON is kept as a string; none is null.
-async fn read(response: Response, deliveries: usize) -> Result<Answer> {
-    let status = response.status().as_u16();
-    let text = response.text().await?;
-    let body = if text.is_empty() {
-        Value::Null
-    } else {
-        serde_json::from_str(&text).unwrap_or(Value::String(text))
-    };
-    Ok(Answer {
-        status,
-        body,
-        deliveries,
-    })
 }

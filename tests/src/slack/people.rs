@@ -1,10 +1,11 @@
 //! What people do in Slack, as the app hears of it.
 //! <https://docs.slack.dev/reference/interaction-payloads>
 
+use super::Slack;
 use super::answers::Origin;
 use super::deliver::Kind;
 use super::state::{APP, Message, State, View};
-use super::{Answer, Slack};
+use crate::chat::Answer;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value, json};
 
@@ -27,6 +28,23 @@ impl Slack {
 }
 
 impl Person<'_> {
+    /// Writes a message, which the app did not. Gives its time stamp.
+    pub fn write(&self, channel: &str, text: &str) -> String {
+        let mut state = self.slack.shared.lock();
+        let ts = state.ts();
+        state.messages.push(Message {
+            team: self.team.clone(),
+            channel: channel.to_owned(),
+            ts: ts.clone(),
+            thread_ts: None,
+            shown_to: None,
+            edits: 0,
+            deleted: false,
+            body: json!({"type": "message", "user": self.user, "ts": ts, "text": text, "team": self.team}),
+        });
+        ts
+    }
+
     /// Clicks what a message shows now.
     pub async fn click(&self, channel: &str, ts: &str, action_id: &str) -> Result<Answer> {
         let message = self.slack.shared.lock().message(&self.team, channel, ts).cloned();

@@ -1,8 +1,9 @@
 //! Socket Mode: envelopes over WebSockets, and what the app acknowledges.
 //! <https://docs.slack.dev/apis/events-api/using-socket-mode>
 
+use super::Shared;
 use super::state::{APP, Connection};
-use super::{Answer, Shared};
+use crate::chat::Answer;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{Query, State as Of};
 use axum::http::StatusCode;

@@ -1,7 +1,7 @@
 //! What the fake Slack knows: workspaces with their people, channels and messages.
 
-use super::Answer;
 use super::answers::Origin;
+use crate::chat::Answer;
 use chrono::Utc;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;

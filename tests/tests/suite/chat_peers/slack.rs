@@ -1,7 +1,8 @@
 //! `@slack/bolt` and `slack_bolt` against the fake Slack, in both modes.
 
 use super::{Bot, node, python};
-use countersign_tests::slack::{CHANNEL, Endpoints, Message, Seal, Slack, TEAM, User};
+use countersign_tests::chat::Seal;
+use countersign_tests::slack::{CHANNEL, Endpoints, Message, Slack, TEAM, User};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -27,6 +27,7 @@ async fn clicked(room: &Room, approval: &Approval, choice: Choice) -> String {
         approval: approval.id.clone(),
         choice,
         reason: Some("ticket 12".to_owned()),
+        grants: false,
     });
     let (secret, ticket) = Ticket::new([1; 32], vote, Utc::now(), Duration::from_secs(600));
     TicketStore::create(&room.store, &ticket).await.unwrap();
