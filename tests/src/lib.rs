@@ -5,9 +5,11 @@
 )]
 
 pub mod certificates;
+pub mod chat;
 pub mod cloud;
 pub mod connect;
 pub mod demo;
+pub mod discord;
 pub mod figures;
 pub mod harness;
 pub mod issuer;
@@ -18,6 +20,7 @@ pub mod postgres;
 pub mod process;
 pub mod psql;
 pub mod raw;
+pub mod slack;
 pub mod tap;
 pub mod votes;
 pub mod wait;
