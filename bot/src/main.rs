@@ -19,6 +19,8 @@ enum Command {
     Serve(Args),
     /// Asks every workspace whether the bot can work there; says what is missing.
     Check(Args),
+    /// Tells every Discord server of the configuration the slash commands.
+    Register(Args),
 }
 
 #[derive(clap::Args)]
@@ -44,6 +46,7 @@ async fn main() -> ExitCode {
 async fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Serve(args) => run::long_lived::run(&args.config).await.map(|()| ExitCode::SUCCESS),
+        Command::Register(args) => run::register_all(&args.config).await,
         Command::Check(args) => run::check_all(&args.config).await,
     }
 }

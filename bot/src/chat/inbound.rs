@@ -1,5 +1,6 @@
 //! What comes in from chats, before anything is done with it: who signed it, how old it is, whether it was here before.
 
+use axum::body::{Body, Bytes};
 use countersign_infra::domain::Timestamp;
 use countersign_infra::domain::id::Digest;
 use std::collections::{HashSet, VecDeque};
@@ -78,6 +79,13 @@ impl Counters {
         let mut counters = Turned::ALL.iter().zip(&self.0);
         counters.find(|(kind, _)| **kind == why).map(|(_, counter)| counter)
     }
+}
+
+/// The raw body of a request, as its signature is of it.
+pub async fn whole(body: Body) -> Result<Bytes, Turned> {
+    let read = axum::body::to_bytes(body, BODY_BYTES_MAX);
+    let read = tokio::time::timeout(BODY_WITHIN, read).await;
+    read.map_err(|_| Turned::TooLarge)?.map_err(|_| Turned::TooLarge)
 }
 
 /// Whether a signature of that time is to be looked at.

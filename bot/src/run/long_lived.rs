@@ -2,7 +2,7 @@
 
 use super::{assemble, check, load};
 use crate::app::Mode;
-use crate::chat::slack;
+use crate::chat::{discord, slack};
 use crate::sweep::sweep;
 use anyhow::Context;
 use countersign_infra::config::Speaks;
@@ -53,6 +53,12 @@ pub async fn run(path: &Path) -> anyhow::Result<()> {
             tracing::error!(%error, "Slack's Socket Mode has ended");
         }
     });
+    let (discord, discord_stop) = (running.discord.clone(), stop.clone());
+    tasks.spawn(async move {
+        if let Err(error) = discord::gateway::serve(discord, discord_stop).await {
+            tracing::error!(%error, "Discord's gateway has ended");
+        }
+    });
     let rung = Arc::new(Notify::new());
     tasks.spawn(sweep(running.app.announcer.clone(), rung, stop.clone()));
 
@@ -67,6 +73,7 @@ pub async fn run(path: &Path) -> anyhow::Result<()> {
     tasks.close();
     drop(tokio::time::timeout(DRAIN_MAX, tasks.wait()).await);
     running.slack.drain(DRAIN_MAX).await;
+    running.discord.drain(DRAIN_MAX).await;
     running.app.tasks.close();
     let app_tasks = running.app.tasks.clone();
     // The journal's writer ends with the last that could write.

@@ -6,6 +6,7 @@ pub mod long_lived;
 use crate::answer::Answers;
 use crate::app::{App, Mode};
 use crate::chat::Chat;
+use crate::chat::discord::{self, DiscordChat, DiscordGuild, DiscordIntake, Registered};
 use crate::chat::slack::{self, SlackChat, SlackIntake, SlackWorkspace};
 use crate::ring;
 use anyhow::Context;
@@ -13,6 +14,7 @@ use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
 use countersign_infra::config::{Bot, Config};
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -25,6 +27,7 @@ pub struct Running {
     pub app: App,
     pub chats: Vec<Arc<dyn Chat>>,
     pub slack: Arc<SlackIntake>,
+    pub discord: Arc<DiscordIntake>,
     /// Rings, and what chats send by HTTP.
     pub router: Router,
 }
@@ -32,6 +35,7 @@ pub struct Running {
 /// The workspaces of a configuration, with their secrets read.
 struct Workspaces {
     slack: Vec<Arc<SlackChat>>,
+    discord: Vec<Arc<DiscordChat>>,
 }
 
 impl Workspaces {
@@ -42,12 +46,18 @@ impl Workspaces {
             let workspace = SlackWorkspace::open(config).with_context(|| format!("bot.slack.{index}"))?;
             slack.push(Arc::new(SlackChat::new(workspace, bot.verified_email)?));
         }
-        Ok(Self { slack })
+        let mut discord = Vec::with_capacity(bot.discord.len());
+        for (index, config) in bot.discord.iter().enumerate() {
+            let guild = DiscordGuild::open(config).with_context(|| format!("bot.discord.{index}"))?;
+            discord.push(Arc::new(DiscordChat::new(guild)?));
+        }
+        Ok(Self { slack, discord })
     }
 
     fn chats(&self) -> Vec<Arc<dyn Chat>> {
         let slack = self.slack.iter().map(|chat| chat.clone() as Arc<dyn Chat>);
-        slack.collect()
+        let discord = self.discord.iter().map(|chat| chat.clone() as Arc<dyn Chat>);
+        slack.chain(discord).collect()
     }
 }
 
@@ -66,17 +76,20 @@ pub async fn assemble(config: Config, bot: Bot, mode: Mode, stop: &CancellationT
     let chats = workspaces.chats();
     let app = App::assemble(&config, &bot, chats.clone(), mode, stop).await?;
     let answers: Arc<dyn Answers> = Arc::new(app.desk.clone());
-    let slack = SlackIntake::new(workspaces.slack, answers);
+    let slack = SlackIntake::new(workspaces.slack, answers.clone());
+    let discord = DiscordIntake::new(workspaces.discord, answers);
     let router = Router::new()
         .route("/livez", get(async || StatusCode::OK))
         .merge(ring::router(app.bell.clone()))
-        .merge(slack::http::router(slack.clone()));
+        .merge(slack::http::router(slack.clone()))
+        .merge(discord::http::router(discord.clone()));
     Ok(Running {
         config,
         bot,
         app,
         chats,
         slack,
+        discord,
         router,
     })
 }
@@ -92,6 +105,29 @@ pub async fn check(chats: &[Arc<dyn Chat>]) -> Vec<String> {
         .into_iter()
         .flatten()
         .collect()
+}
+
+/// `countersign-bot register`: tells every guild the slash commands.
+pub async fn register_all(path: &Path) -> anyhow::Result<ExitCode> {
+    let (_, bot) = load(path)?;
+    let workspaces = tokio::task::spawn_blocking(move || Workspaces::open(&bot)).await??;
+    let mut code = ExitCode::SUCCESS;
+    for chat in &workspaces.discord {
+        match chat.register().await {
+            Ok(registered) => {
+                let what = match registered {
+                    Registered::Already => "the commands are there already",
+                    Registered::Anew => "the commands are registered",
+                };
+                writeln!(std::io::stdout(), "discord {}: {what}", chat.team())?;
+            }
+            Err(error) => {
+                eprintln!("discord {}: {error}", chat.team());
+                code = ExitCode::from(1);
+            }
+        }
+    }
+    Ok(code)
 }
 
 /// `countersign-bot check`.

@@ -4,8 +4,10 @@
 //! message of ours mentions anybody.
 
 use crate::card::{Button, Card, Standing};
+use countersign_infra::domain::id::ApprovalId;
 use serenity::all::{
-    ButtonStyle, Colour, CreateActionRow, CreateAllowedMentions, CreateButton, CreateEmbed, CreateMessage, EditMessage,
+    ButtonStyle, Colour, CreateActionRow, CreateAllowedMentions, CreateButton, CreateEmbed, CreateEmbedFooter,
+    CreateMessage, EditMessage,
 };
 use std::fmt::Write;
 
@@ -25,7 +27,7 @@ pub fn change(card: &Card) -> EditMessage {
         .allowed_mentions(CreateAllowedMentions::new())
 }
 
-fn embed(card: &Card) -> CreateEmbed {
+pub(super) fn embed(card: &Card) -> CreateEmbed {
     let mut embed = CreateEmbed::new()
         .title(format!("{}: {}", heading(card.standing), card.approval))
         .colour(colour(card.standing))
@@ -37,7 +39,12 @@ fn embed(card: &Card) -> CreateEmbed {
         // Counts down on the reader's screen.
         embed = embed.field("Expires", format!("<t:{}:R>", deadline.timestamp()), false);
     }
-    embed
+    embed.footer(CreateEmbedFooter::new(mark(&card.approval)))
+}
+
+/// What the footer says, by which the bot knows its own card.
+pub(super) fn mark(approval: &ApprovalId) -> String {
+    format!("Countersign {approval}")
 }
 
 fn heading(standing: Standing) -> &'static str {
@@ -74,7 +81,7 @@ fn description(card: &Card) -> String {
     text
 }
 
-fn components(card: &Card) -> Vec<CreateActionRow> {
+pub(super) fn components(card: &Card) -> Vec<CreateActionRow> {
     let buttons = card.buttons.iter().map(|button| {
         let id = format!("{}:{}", button.action(), card.approval);
         CreateButton::new(id).label(button.label()).style(match button {
@@ -90,13 +97,13 @@ fn components(card: &Card) -> Vec<CreateActionRow> {
 
 /// Text of a code block: a fence in it is shown as an escape, as other characters are that would not be seen for what
 /// they are.
-fn unfenced(text: &str) -> String {
+pub(super) fn unfenced(text: &str) -> String {
     text.replace("```", "``\\u{60}")
 }
 
 /// Text with every mark of Markdown escaped.
 /// <https://support.discord.com/hc/en-us/articles/210298617-Markdown-Text-101-Chat-Formatting-Bold-Italic-Underline>
-fn inert(text: &str) -> String {
+pub(super) fn inert(text: &str) -> String {
     let mut inert = String::with_capacity(text.len());
     for letter in text.chars() {
         if letter.is_ascii_punctuation() {

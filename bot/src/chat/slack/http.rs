@@ -4,9 +4,9 @@ use super::client::SlackChat;
 use super::intake::SlackIntake;
 use super::request::{self, Event, Heard, Origin};
 use super::say;
-use crate::chat::inbound::{self, ANSWER_WITHIN, BODY_BYTES_MAX, BODY_WITHIN, Turned};
+use crate::chat::inbound::{self, ANSWER_WITHIN, Turned};
 use crate::chat::{Evidence, Say};
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -83,7 +83,7 @@ async fn take(
     arrived: Arrived,
     read: fn(&[u8]) -> Result<Heard, Turned>,
 ) -> Result<Response, Turned> {
-    let body = whole(body).await?;
+    let body = inbound::whole(body).await?;
     let signed = Signed::verify(intake, headers, &body, arrived.now)?;
     let heard = read(&body)?;
     let chat = signed.of(&heard.team, heard.app.as_deref())?;
@@ -113,7 +113,7 @@ fn response(origin: Origin, left: &Say) -> Response {
 }
 
 async fn take_event(intake: &SlackIntake, headers: &HeaderMap, body: Body, now: Timestamp) -> Result<Response, Turned> {
-    let body = whole(body).await?;
+    let body = inbound::whole(body).await?;
     let signed = Signed::verify(intake, headers, &body, now)?;
     match request::event(&body)? {
         Event::Challenge(challenge) => Ok(Json(json!({"challenge": challenge})).into_response()),
@@ -131,12 +131,6 @@ pub(super) fn lost(team: &str, kind: &str) {
     if ["app_uninstalled", "tokens_revoked"].contains(&kind) {
         tracing::error!(team, kind, "the workspace took the app's rights away: install it again");
     }
-}
-
-async fn whole(body: Body) -> Result<Bytes, Turned> {
-    let read = axum::body::to_bytes(body, BODY_BYTES_MAX);
-    let read = tokio::time::timeout(BODY_WITHIN, read).await;
-    read.map_err(|_| Turned::TooLarge)?.map_err(|_| Turned::TooLarge)
 }
 
 /// A request whose signature is good. One secret may be that of several workspaces: they share the app.

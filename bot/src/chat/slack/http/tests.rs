@@ -1,7 +1,9 @@
 use super::*;
 use crate::answer::Answers;
+use crate::chat::inbound::BODY_BYTES_MAX;
 use crate::chat::slack::example::{self, Script};
 use crate::chat::{Answer, Ask};
+use axum::body::Bytes;
 use axum::http::Request;
 use proptest::prelude::*;
 use serde_json::Value;

@@ -1,0 +1,165 @@
+//! From what was heard to the first answer, whichever way it came.
+
+use super::client::DiscordChat;
+use super::request::{Act, Heard, Origin, Reply};
+use crate::answer::Answers;
+use crate::chat::inbound::{Counters, Seen, Turned};
+use crate::chat::{Answer, Evidence, Request};
+use chrono::Utc;
+use countersign_infra::domain::chat_link::{ChatAccount, ChatPlatform};
+use countersign_infra::domain::id::Digest;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+
+/// Answers that are worked on at once.
+const AT_ONCE_MAX: usize = 256;
+
+/// Far beyond what an answer may take: something is stuck.
+const STUCK_AFTER: Duration = Duration::from_secs(60);
+
+/// All guilds, and who answers there. Shared by both ways in, so that what comes by both is done once.
+pub struct DiscordIntake {
+    pub(super) chats: Vec<Arc<DiscordChat>>,
+    answers: Arc<dyn Answers>,
+    seen: Seen,
+    counters: Counters,
+    room: Arc<Semaphore>,
+    pub(super) tasks: TaskTracker,
+}
+
+/// What is answered within the time that Discord gives.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum First {
+    Pong,
+    Answer(Answer),
+    /// It takes longer: the answer takes the place of this one.
+    Later,
+}
+
+/// An answer on its way.
+pub(super) struct Answering {
+    pub chat: Arc<DiscordChat>,
+    pub origin: Origin,
+    pub reply: Reply,
+    answer: oneshot::Receiver<Answer>,
+}
+
+/// What is to be done with what was heard.
+pub(super) enum Taken {
+    Pong,
+    Answering(Answering),
+}
+
+impl DiscordIntake {
+    pub fn new(chats: Vec<Arc<DiscordChat>>, answers: Arc<dyn Answers>) -> Arc<Self> {
+        Arc::new(Self {
+            chats,
+            answers,
+            seen: Seen::default(),
+            counters: Counters::default(),
+            room: Arc::new(Semaphore::new(AT_ONCE_MAX)),
+            tasks: TaskTracker::new(),
+        })
+    }
+
+    /// How many requests were turned away, by why.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Waits for the answers that are worked on. To be called once nothing comes in any more.
+    pub async fn drain(&self, within: Duration) {
+        self.tasks.close();
+        if tokio::time::timeout(within, self.tasks.wait()).await.is_err() {
+            tracing::warn!("answers in Discord were still worked on and are given up");
+        }
+    }
+
+    pub(super) fn turn_away(&self, why: Turned) -> Turned {
+        self.counters.turn_away("discord", why);
+        why
+    }
+
+    /// Takes what was heard, of one of the guilds that it may be of. Starts to answer, in a task of its own: Discord does
+    /// not wait long enough, and a decision must not be broken off.
+    pub(super) fn take(&self, of: &[&Arc<DiscordChat>], heard: Heard, evidence: Evidence) -> Result<Taken, Turned> {
+        let own = |chat: &&&Arc<DiscordChat>| chat.guild.application == heard.application;
+        let mut own = of.iter().filter(own);
+        let (user, name, ask, origin) = match heard.act {
+            Act::Ping => return own.next().map(|_| Taken::Pong).ok_or(Turned::Foreign),
+            Act::Asked {
+                user,
+                name,
+                ask,
+                origin,
+            } => (user, name, ask, origin),
+        };
+        let chat = match &heard.guild {
+            Some(guild) => own.find(|chat| chat.guild.guild == *guild),
+            // A direct message is of no guild: it is taken for that of the application's only one.
+            None => own.next().filter(|_| own.next().is_none()),
+        };
+        let chat = Arc::clone(chat.ok_or(Turned::Foreign)?);
+        let interaction = format!("{}:{}", heard.application, heard.reply.id);
+        self.seen.remember(Digest::of(interaction.as_bytes()), Utc::now())?;
+        let request = Request {
+            account: ChatAccount {
+                platform: ChatPlatform::Discord,
+                team: chat.guild.guild.clone(),
+                user,
+            },
+            name,
+            ask,
+            evidence,
+        };
+        let answer = self.start(&chat, heard.reply.clone(), request)?;
+        Ok(Taken::Answering(Answering {
+            chat,
+            origin,
+            reply: heard.reply,
+            answer,
+        }))
+    }
+
+    fn start(
+        &self,
+        chat: &Arc<DiscordChat>,
+        reply: Reply,
+        request: Request,
+    ) -> Result<oneshot::Receiver<Answer>, Turned> {
+        let place = Arc::clone(&self.room)
+            .try_acquire_owned()
+            .map_err(|_| Turned::TooMany)?;
+        let (told, answered) = oneshot::channel();
+        let (chat, answers) = (Arc::clone(chat), Arc::clone(&self.answers));
+        self.tasks.spawn(async move {
+            let _place = place;
+            let answer = tokio::time::timeout(STUCK_AFTER, answers.answer(request)).await;
+            let answer = answer.unwrap_or_else(|_| {
+                tracing::error!("an answer in Discord was stuck and is given up");
+                Answer::say("No answer came. Look at the card: it shows how the approval stands.")
+            });
+            if let Err(late) = told.send(answer) {
+                chat.answer_late(&reply, late).await;
+            }
+        });
+        Ok(answered)
+    }
+}
+
+impl Answering {
+    /// Waits for the answer; in its place says in time that it is not there yet.
+    pub(super) async fn first(&mut self, until: Instant) -> First {
+        match tokio::time::timeout_at(until, &mut self.answer).await {
+            Ok(answer) => First::Answer(answer.unwrap_or(Answer::Silent)),
+            Err(_) => {
+                // From here on it is told by itself, unless it came just now.
+                self.answer.close();
+                self.answer.try_recv().map_or(First::Later, First::Answer)
+            }
+        }
+    }
+}
