@@ -402,16 +402,17 @@ fn target_table(number: usize, target: &TargetOptions) -> String {
 
 /// The program under test: `countersign` of the profile that this code was built with.
 pub fn countersign() -> Result<PathBuf> {
+    program("countersign")
+}
+
+/// A program of the workspace, built beside this one.
+pub fn program(name: &str) -> Result<PathBuf> {
     let own = std::env::current_exe()?;
-    let beside = own
-        .ancestors()
-        .skip(1)
-        .take(2)
-        .map(|directory| directory.join("countersign"));
+    let beside = own.ancestors().skip(1).take(2).map(|directory| directory.join(name));
     let found = beside.into_iter().find(|path| path.is_file());
     found.with_context(|| {
         format!(
-            "no `countersign` program near {}: run `cargo build --workspace` first",
+            "no `{name}` program near {}: run `cargo build --workspace` first",
             own.display()
         )
     })

@@ -4,6 +4,7 @@
     allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")
 )]
 
+pub mod bot;
 pub mod certificates;
 pub mod chat;
 pub mod cloud;

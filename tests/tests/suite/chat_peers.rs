@@ -1,7 +1,7 @@
 //! The fake chats are held to the vendors' own clients: small bots of theirs, in `tests/drivers`, that people of the
 //! fake chats click on.
 
-mod discord;
+pub mod discord;
 mod faults;
 mod readers;
 mod slack;

@@ -5,6 +5,7 @@ mod api;
 mod audited;
 mod bad_input;
 mod cards;
+mod chat;
 mod chat_peers;
 mod cloud;
 mod configuration;

@@ -1,0 +1,232 @@
+//! A running bot before a fake Slack and a fake Discord, in a world with a gateway.
+
+use crate::discord::{self, Discord};
+use crate::harness::{Gateway, GatewayOptions, program};
+use crate::ports::free_port;
+use crate::process::{Process, Program};
+use crate::slack::{self, Endpoints, Slack};
+use crate::wait::eventually;
+use crate::world::{World, WorldOptions};
+use anyhow::{Context, Result};
+use chrono::Utc;
+use countersign_infra::chat_links::ChatLinkStore;
+use countersign_infra::domain::chat_link::{ChatAccount, ChatLink, ChatPlatform};
+use countersign_infra::domain::identity::{Person, PersonKey, PersonKind};
+use countersign_infra::embedded::EmbeddedStore;
+use countersign_infra::stores::STORE_FILE;
+use std::ffi::OsString;
+use std::path::Path;
+use std::time::Duration;
+
+/// The secret that gateway and bot share here.
+pub const RING_KEY: &str = "a-ring-key-for-tests-of-forty-characters";
+
+/// How the bot and the chats reach each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// The bot connects: Socket Mode, and Discord's gateway.
+    Connected,
+    /// The chats send signed requests.
+    Signed,
+}
+
+/// What a chat world is made of.
+#[derive(Clone, Debug)]
+pub struct ChatOptions {
+    pub way: Way,
+    pub world: WorldOptions,
+    /// Lines of the `[bot]` table.
+    pub bot: String,
+    /// Lines of the first `[[bot.route]]`, beside its channels.
+    pub route: String,
+}
+
+impl ChatOptions {
+    pub fn new(way: Way) -> Self {
+        Self {
+            way,
+            world: WorldOptions::default(),
+            bot: String::new(),
+            route: String::new(),
+        }
+    }
+}
+
+/// A world with both chats. Everything ends when it is dropped.
+pub struct Chats {
+    /// Dropped first: it writes into the world's files.
+    bot: Option<Bot>,
+    pub slack: Slack,
+    pub discord: Discord,
+    pub world: World,
+    port: u16,
+}
+
+/// A running bot.
+pub struct Bot {
+    _process: Process,
+}
+
+impl Bot {
+    /// Starts the bot of a gateway's configuration.
+    pub fn start(gateway: &Gateway, environment: Vec<(String, OsString)>) -> Result<Self> {
+        let config = gateway.config();
+        let process = Process::start(&Program {
+            path: program("countersign-bot")?,
+            arguments: ["serve".into(), "--config".into(), config.into_os_string()].into(),
+            environment,
+            directory: Some(gateway.path().to_owned()),
+            log: gateway.path().join("bot.log"),
+            stop_signal: "TERM",
+            remove: None,
+        })?;
+        Ok(Self { _process: process })
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self._process.pid()
+    }
+}
+
+impl Chats {
+    /// Starts a world, the chats and the bot; returns once the bot can be clicked at.
+    pub async fn start(options: ChatOptions) -> Result<Self> {
+        let (slack, discord) = (Slack::start().await?, Discord::start().await?);
+        let port = free_port()?;
+        let mut world = options.world;
+        let mut environment: Vec<(String, OsString)> = [
+            ("RING_KEY", RING_KEY.to_owned()),
+            ("SLACK_TOKEN", slack.bot_token(slack::TEAM)),
+            ("SLACK_SECRET", slack.signing_secret()),
+            ("SLACK_APP_TOKEN", slack.app_token()),
+            ("DISCORD_TOKEN", discord.token()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.into()))
+        .to_vec();
+        environment.append(&mut world.gateway.environment);
+        world.gateway = GatewayOptions {
+            more: section(&slack, &discord, port, &options.bot, &options.route, options.way),
+            environment,
+            ..world.gateway
+        };
+        if options.way == Way::Signed {
+            let at = |path: &str| format!("http://127.0.0.1:{port}{path}").parse();
+            slack.use_endpoints(Some(Endpoints {
+                interactions: at("/slack/interactions")?,
+                commands: at("/slack/commands")?,
+                events: at("/slack/events")?,
+            }));
+            discord.use_endpoint(Some(at("/discord/interactions")?));
+        }
+        let world = World::start(world).await?;
+        let mut chats = Self {
+            bot: None,
+            slack,
+            discord,
+            world,
+            port,
+        };
+        chats.start_bot().await?;
+        if options.way == Way::Connected {
+            eventually("the bot connects to Slack", Duration::from_secs(20), async || {
+                (chats.slack.connections() > 0).then_some(())
+            })
+            .await?;
+        }
+        Ok(chats)
+    }
+
+    /// Starts the bot, again after `stop_bot`.
+    pub async fn start_bot(&mut self) -> Result<()> {
+        self.bot = Some(Bot::start(&self.world.gateway, self.world.environment())?);
+        let url = format!("http://127.0.0.1:{}/livez", self.port);
+        let answered = eventually("the bot answers", Duration::from_secs(30), async || {
+            let answer = reqwest::get(&url).await.ok()?;
+            answer.status().is_success().then_some(())
+        });
+        answered.await.with_context(|| self.bot_log())
+    }
+
+    /// Ends the bot; kills it where it would take its time.
+    pub fn stop_bot(&mut self) {
+        self.bot = None;
+    }
+
+    /// What the bot has logged.
+    pub fn bot_log(&self) -> String {
+        std::fs::read_to_string(self.world.gateway.path().join("bot.log")).unwrap_or_default()
+    }
+
+    pub fn bot_port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn bot_pid(&self) -> Option<u32> {
+        self.bot.as_ref().map(Bot::pid)
+    }
+
+    /// Ties accounts of both chats to a person of the world, as a sign-in does.
+    pub async fn link(&self, name: &str, groups: &[&str], slack: &str, discord: &str) -> Result<()> {
+        let person = Person {
+            key: PersonKey {
+                issuer: self.world.issuer.url().to_string(),
+                subject: name.to_owned(),
+            },
+            name: name.to_owned(),
+            email: Some(format!("{name}@example.com")),
+            groups: groups.iter().map(|group| (*group).to_owned()).collect(),
+            kind: PersonKind::Human,
+        };
+        let store = self.store()?;
+        for (platform, team, user) in [
+            (ChatPlatform::Slack, slack::TEAM, slack),
+            (ChatPlatform::Discord, discord::GUILD, discord),
+        ] {
+            let account = ChatAccount {
+                platform,
+                team: team.to_owned(),
+                user: user.to_owned(),
+            };
+            let former = ChatLinkStore::read(&store, &account).await?;
+            let link = ChatLink::link(account, person.clone(), former.as_ref(), Utc::now());
+            store.put(&link, former.as_ref()).await?;
+        }
+        Ok(())
+    }
+
+    /// The store that gateway and bot share.
+    pub fn store(&self) -> Result<EmbeddedStore> {
+        open(&self.world.gateway.data())
+    }
+}
+
+fn open(data: &Path) -> Result<EmbeddedStore> {
+    EmbeddedStore::open(data.join(STORE_FILE)).context("the store of the world")
+}
+
+fn section(slack: &Slack, discord: &Discord, port: u16, bot: &str, route: &str, way: Way) -> String {
+    let slack_way = match way {
+        Way::Connected => "app_token = \"env:SLACK_APP_TOKEN\"",
+        Way::Signed => "signing_secret = \"env:SLACK_SECRET\"",
+    };
+    format!(
+        "[bot]\nurl = \"http://127.0.0.1:{port}\"\nlisten = \"127.0.0.1:{port}\"\nring_key = \"env:RING_KEY\"\n{bot}\n\
+         [[bot.slack]]\nteam = \"{}\"\napp = \"{}\"\nbot_token = \"env:SLACK_TOKEN\"\n{slack_way}\napi_url = \"{}\"\n\
+         [[bot.discord]]\nguild = \"{}\"\napplication = \"{}\"\npublic_key = \"{}\"\nbot_token = \"env:DISCORD_TOKEN\"\n\
+         long_lived = {}\napi_url = \"{}\"\n\
+         [[bot.route]]\nchannels = [\"slack:{}:{}\", \"discord:{}:{}\"]\n{route}\n",
+        slack::TEAM,
+        slack::APP,
+        slack.api_url(),
+        discord::GUILD,
+        discord::APPLICATION,
+        discord.public_key(),
+        way == Way::Connected,
+        discord.api_url(),
+        slack::TEAM,
+        slack::CHANNEL,
+        discord::GUILD,
+        discord::CHANNEL,
+    )
+}
