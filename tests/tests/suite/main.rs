@@ -17,5 +17,6 @@ mod malformed;
 mod recording;
 mod story;
 mod tidy;
+mod transports;
 mod whole;
 mod wire;
