@@ -21,5 +21,6 @@ mod recording;
 mod ring;
 mod story;
 mod tidy;
+mod transports;
 mod whole;
 mod wire;

@@ -23,7 +23,7 @@ pub(super) fn guild(id: &str) -> DiscordGuild {
 }
 
 pub(super) fn of_application(id: &str, application: &str, key: &Ed25519KeyPair) -> DiscordGuild {
-    at(id, application, key, "http://127.0.0.1:9/api/v10/")
+    at(id, application, key, "http://127.0.0.1:9/api/")
 }
 
 /// One that is connected to.

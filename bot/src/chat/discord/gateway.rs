@@ -111,11 +111,7 @@ impl Line {
         let mut pauses = backoff;
         loop {
             let begun = Instant::now();
-            // Dropping a connection midway loses nothing: Discord hands over what was missed.
-            let end = tokio::select! {
-                end = self.connection(&stop) => end,
-                () = stop.cancelled() => End::Stopped,
-            };
+            let end = self.connection(&stop).await;
             if begun.elapsed() >= GOOD_AFTER {
                 pauses = backoff;
             }
@@ -142,7 +138,12 @@ impl Line {
     }
 
     async fn connection(&mut self, stop: &CancellationToken) -> End {
-        match self.open().await {
+        let opened = tokio::select! {
+            opened = self.open() => opened,
+            // A connection that is only half made is dropped: nothing came over it yet.
+            () = stop.cancelled() => Err(End::Stopped),
+        };
+        match opened {
             Err(end) => end,
             Ok((mut socket, interval)) => {
                 let end = self.session(&mut socket, interval, stop).await;

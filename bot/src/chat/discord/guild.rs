@@ -5,8 +5,11 @@ use countersign_infra::domain::secret::Secret;
 use serenity::interactions_endpoint::Verifier;
 use url::Url;
 
-/// Discord's own API, in the version that the models are of.
-const API: &str = "https://discord.com/api/v10";
+/// Discord's own API.
+const API: &str = "https://discord.com/api";
+
+/// The version that the builders of `serenity` are of.
+const VERSION: &str = "v10";
 
 /// A guild. Its `Debug` shows no secret.
 #[derive(Clone)]
@@ -14,7 +17,7 @@ pub struct DiscordGuild {
     pub guild: String,
     pub application: String,
     pub public_key: String,
-    /// Discord's API, without a slash at its end.
+    /// Discord's API with its version, without a slash at its end.
     pub api: String,
     pub long_lived: bool,
     verifier: Verifier,
@@ -41,7 +44,7 @@ impl DiscordGuild {
             guild: config.guild.clone(),
             application: config.application.clone(),
             public_key: config.public_key.to_ascii_lowercase(),
-            api: api.trim_end_matches('/').to_owned(),
+            api: format!("{}/{VERSION}", api.trim_end_matches('/')),
             long_lived: config.long_lived,
             verifier: verifier.ok_or_else(|| GuildError::Key(config.guild.clone()))?,
             bot_token: config.bot_token.read()?,

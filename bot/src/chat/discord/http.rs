@@ -71,10 +71,14 @@ async fn take(
     if response.file.is_none() {
         return Ok(Json(response.body).into_response());
     }
-    // A file goes by a call; the response then says that there is nothing in it.
-    if let Err(error) = answering.chat.call_back(&answering.reply, response).await {
-        tracing::warn!(guild = answering.chat.guild.guild, %error, "an answer in Discord could not be shown");
-    }
+    // A file goes by a call; the response then says that there is nothing in it, even if the call takes longer.
+    let called = intake.tasks.spawn(async move {
+        let (chat, reply) = (answering.chat, answering.reply);
+        if let Err(error) = chat.call_back(&reply, response).await {
+            tracing::warn!(guild = chat.guild.guild, %error, "an answer in Discord could not be shown");
+        }
+    });
+    drop(tokio::time::timeout_at(until, called).await);
     Ok(StatusCode::ACCEPTED.into_response())
 }
 

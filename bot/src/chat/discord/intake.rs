@@ -99,10 +99,13 @@ impl DiscordIntake {
         };
         let chat = match &heard.guild {
             Some(guild) => own.find(|chat| chat.guild.guild == *guild),
-            // A direct message is of no guild: it is taken for that of the application's only one.
-            None => own.next().filter(|_| own.next().is_none()),
+            None => own.next(),
         };
         let chat = Arc::clone(chat.ok_or(Turned::Foreign)?);
+        // A direct message is of no guild: it is taken for that of the application's only one.
+        if heard.guild.is_none() && own.next().is_some() {
+            return Ok(Taken::Answering(ambiguous(chat, origin, heard.reply)));
+        }
         let interaction = format!("{}:{}", heard.application, heard.reply.id);
         self.seen.remember(Digest::of(interaction.as_bytes()), Utc::now())?;
         let request = Request {
@@ -147,6 +150,19 @@ impl DiscordIntake {
             }
         });
         Ok(answered)
+    }
+}
+
+/// Says what to do where nobody can tell which guild is meant. Nothing is asked.
+fn ambiguous(chat: Arc<DiscordChat>, origin: Origin, reply: Reply) -> Answering {
+    let (told, answer) = oneshot::channel();
+    let text = "Nothing was decided: this bot serves several servers. Decide on the card in the server's channel.";
+    drop(told.send(Answer::say(text)));
+    Answering {
+        chat,
+        origin,
+        reply,
+        answer,
     }
 }
 

@@ -205,7 +205,9 @@ fn meaning(what: &str, status: StatusCode, after: Option<f64>, fault: &Fault) ->
         10015 | 10062 | 50027 => "it took too long: click again",
         20012 => "the token is of another application: configure that of this one",
         40060 => "it was answered before",
-        50001 => "the bot cannot see the channel: give it the permissions View Channel and Read Message History there",
+        50001 => {
+            "the bot cannot see it: invite it to the server, and give it View Channel and Read Message History in the channel"
+        }
         50005 => "the message is not the bot's own",
         50007 | 50278 => "the person takes no direct messages from the bot",
         50013 => "the bot lacks a permission: View Channel, Send Messages, Embed Links, Read Message History",

@@ -144,6 +144,8 @@ fn label_of(label: &str) -> SlackBlockPlainTextOnly {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::card::Card;
+    use countersign_infra::domain::example::approvals;
     use serde_json::{Value, json};
 
     fn drawn(say: &Say) -> Value {
@@ -194,6 +196,42 @@ mod tests {
                 .all(|button| button["text"]["text"].as_str().unwrap().len() <= LABEL_CHARS_MAX)
         );
         assert!(message["text"].as_str().unwrap().chars().count() <= SUMMARY_CHARS_MAX * 5);
+    }
+
+    fn texts(value: &Value) -> usize {
+        match value {
+            Value::Object(fields) => fields
+                .iter()
+                .map(|(name, value)| match value.as_str().filter(|_| name == "text") {
+                    Some(text) => text.chars().count(),
+                    None => texts(value),
+                })
+                .sum(),
+            Value::Array(items) => items.iter().map(texts).sum(),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
+        }
+    }
+
+    #[test]
+    fn the_fullest_answer_beside_the_fullest_card_has_room() {
+        for (name, mut approval) in approvals() {
+            approval.operation.display = "x".repeat(10_000);
+            approval.place.database = "d".repeat(10_000);
+            approval.client.application = "a".repeat(10_000);
+            approval.terms.reasons = vec!["r".repeat(10_000)];
+            let card = Card::of(&approval, &"https://gateway.example/".parse().unwrap());
+            let say = |card| Say {
+                text: "t".repeat(10_000),
+                table: Some("u".repeat(10_000)),
+                buttons: (0..40).map(|number| ("b".repeat(200), number.to_string())).collect(),
+                card,
+                ..Say::default()
+            };
+            for card in [None, Some(Box::new(card))] {
+                let chars = texts(&drawn(&say(card))["blocks"]);
+                assert!(chars <= 11_000, "{name}: {chars}");
+            }
+        }
     }
 
     #[test]

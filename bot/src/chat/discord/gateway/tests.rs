@@ -53,8 +53,8 @@ impl Peer {
             answers.lock().unwrap().push((id, body));
         };
         let router = Router::new()
-            .route("/api/gateway/bot", get(async move || Json(gateway)))
-            .route("/api/interactions/{id}/{token}/callback", post(answer))
+            .route("/api/v10/gateway/bot", get(async move || Json(gateway)))
+            .route("/api/v10/interactions/{id}/{token}/callback", post(answer))
             .route("/gateway", any(connect))
             .with_state((connected, Arc::clone(&answers)));
         tokio::spawn(axum::serve(listener, router).into_future());

@@ -242,7 +242,13 @@ async fn a_click_in_a_direct_message_is_of_the_applications_only_guild() {
         StatusCode::OK
     );
     assert_eq!(script.requests().remove(0).account.to_string(), "discord:1:42");
-    check(Sent::new(direct.to_string()), Turned::Foreign, StatusCode::UNAUTHORIZED).await;
+    let script = Script::silent();
+    let several = intake(&script);
+    let (status, answer) = send(&several, Sent::new(direct.to_string()).request()).await;
+    assert_eq!((status, &answer["type"]), (StatusCode::OK, &json!(4)));
+    let said = answer["data"]["content"].as_str().unwrap();
+    assert!(said.contains("several servers"), "{said}");
+    assert_eq!(script.asked(), []);
 }
 
 #[tokio::test]
