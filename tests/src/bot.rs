@@ -170,7 +170,8 @@ impl Chats {
     pub async fn link(&self, name: &str, groups: &[&str], slack: &str, discord: &str) -> Result<()> {
         let person = Person {
             key: PersonKey {
-                issuer: self.world.issuer.url().to_string(),
+                // As its tokens call it.
+                issuer: self.world.issuer.url().as_str().trim_end_matches('/').to_owned(),
                 subject: name.to_owned(),
             },
             name: name.to_owned(),

@@ -14,6 +14,9 @@ use tokio::time::Instant;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// What is held here is rung again so often, though nothing changes: a bot that is a function reminds and escalates when it
+/// is asked.
+const AGAIN_AFTER: Duration = Duration::from_secs(20);
 /// The bot is told for so long of what is over.
 const OVER_FOR: Duration = Duration::from_secs(10 * 60);
 /// How many approvals are rung that are not held here: what ended while the bot was away, and what others hold.
@@ -89,7 +92,7 @@ impl Bell {
     /// Takes out all that are not rung, due or not, whose news is not among those that were tried.
     pub(super) fn take_untried(&self, tried: &mut HashSet<u64>) -> Vec<(ApprovalId, u64)> {
         let mut entries = self.entries();
-        let waiting = entries.iter_mut().filter(|(_, entry)| entry.waits());
+        let waiting = entries.iter_mut().filter(|(_, entry)| !entry.is_ringing && entry.is_untold());
         waiting
             .filter(|(_, entry)| tried.insert(entry.news))
             .map(|(id, entry)| entry.take(id))
@@ -106,6 +109,9 @@ impl Bell {
         if is_shown {
             entry.told = entry.told.max(news);
             entry.backoff = backoff();
+            if entry.told >= entry.news {
+                entry.next = now + AGAIN_AFTER;
+            }
         } else if entry.news == news {
             entry.next = now + entry.backoff.pause();
         }
@@ -125,7 +131,7 @@ impl Bell {
 
     /// How many approvals the bot does not know as they are.
     pub(super) fn untold(&self) -> usize {
-        self.entries().values().filter(|entry| entry.told < entry.news).count()
+        self.entries().values().filter(|entry| entry.is_untold()).count()
     }
 
     /// Waits until something is to be rung that was not. Cancel safe.
@@ -182,8 +188,12 @@ impl Entry {
         }
     }
 
+    fn is_untold(&self) -> bool {
+        self.told < self.news
+    }
+
     fn waits(&self) -> bool {
-        !self.is_ringing && self.told < self.news
+        !self.is_ringing && (self.is_untold() || self.until.is_none())
     }
 
     fn is_due(&self, now: Instant) -> bool {

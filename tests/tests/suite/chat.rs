@@ -28,11 +28,12 @@ async fn chats(options: ChatOptions) -> Result<Chats> {
     Ok(chats)
 }
 
-/// Runs a statement as alice, in a thread of its own: it may be held.
+/// Runs a statement as alice, beside the test: it may be held. It ends with its task.
 fn psql(chats: &Chats, statement: &str) -> JoinHandle<Result<Output>> {
-    let mut command = chats.world.gateway.psql("alice", countersign_tests::world::TARGET);
-    command.args(["-c", statement]);
-    tokio::task::spawn_blocking(move || command.output().context("psql"))
+    let command = chats.world.gateway.psql("alice", countersign_tests::world::TARGET);
+    let mut command = tokio::process::Command::from(command);
+    command.args(["-c", statement]).kill_on_drop(true);
+    tokio::spawn(async move { command.output().await.context("psql") })
 }
 
 fn said(output: &Output) -> String {
