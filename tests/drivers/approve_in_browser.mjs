@@ -1,10 +1,11 @@
 // Signs in with a real browser, on a phone's screen, reads a held operation to its end and approves it.
-// Usage: node approve_in_browser.mjs JSON, with { page, person, pictures, chromium }.
+// Usage: node approve_in_browser.mjs JSON, with { page, person, pictures, chromium, more }; `more` names further pages to
+// look at.
 
 import assert from 'node:assert/strict';
 import { chromium } from 'playwright-core';
 
-const { page: address, person, pictures, chromium: executablePath } = JSON.parse(process.argv[2]);
+const { page: address, person, pictures, chromium: executablePath, more } = JSON.parse(process.argv[2]);
 const quiet = [
   '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
   '--disable-component-update', '--disable-sync',
@@ -74,6 +75,11 @@ try {
       await fits('done');
       await page.goto(`${here}/approvals`);
       await fits('list');
+    }
+    for (const [name, url] of more) {
+      await page.goto(url);
+      assert.equal(page.url(), url);
+      await fits(name);
     }
     assert.deepEqual(complaints, []);
     await context.close();

@@ -41,7 +41,8 @@ pub fn cast(vote: &Vote) -> String {
         .as_deref()
         .map_or(String::new(), |reason| format!(": {reason}"));
     let (name, choice, via) = (&ballot.voter.name, ballot.choice.as_str(), ballot.via.as_str());
-    format!("{} {name} {choice} ({via}){reason}", time(vote.at))
+    let alike = if ballot.grants { " and what is alike" } else { "" };
+    format!("{} {name} {choice}{alike} ({via}){reason}", time(vote.at))
 }
 
 /// A state with what is known of how it came about.

@@ -5,6 +5,7 @@ use super::super::problem::Problem;
 use super::super::readings::has_read_whole;
 use super::super::show_approval::seen;
 use super::super::vote::Voting;
+use super::super::words::{in_words, length};
 use super::layout::{Page, Who, shown};
 use super::operation::marked;
 use super::review::headline;
@@ -143,10 +144,15 @@ fn question(vote: &ConfirmVote, approval: &Approval, has_read: bool, who: &Who) 
         p { (headline(approval)) "." }
         dl {
             dt { "Clicked by" } dd.code { (shown(&vote.account.to_string())) }
-            dt { "Vote" } dd { strong { (word) } }
+            dt { "Vote" } dd {
+                strong { (word) }
+                @if vote.grants {
+                    ", and what is alike" @if let Some(seconds) = approval.terms.grant_seconds { " for " (length(seconds)) }
+                }
+            }
             @if let Some(reason) = &vote.reason { dt { "Reason" } dd { (shown(reason)) } }
             dt { "From" } dd { (shown(&approval.client.address)) " (" (shown(&approval.client.application)) ")" }
-            dt { "Stands" } dd { (shown(&approval.quorum_state())) }
+            dt { "Stands" } dd { (in_words(&approval.state)) ", " (shown(&approval.quorum_state())) }
         }
         pre aria-label="The operation" { "\n" (marked(&approval.operation.display)) }
         @if may_confirm {

@@ -127,7 +127,7 @@ fn facts(waiting: &ConnectWeb) -> Markup {
     html! {
         dl {
             dt { "Target" } dd { strong { (shown(&waiting.target)) } ", database " (shown(&waiting.database)) }
-            dt { "User named" } dd { (shown(&waiting.user)) }
+            dt { "User" } dd { (shown(&waiting.user)) }
             dt { "From" } dd { (shown(&waiting.client.address)) }
             dt { "Program" } dd { (shown(&waiting.client.application)) }
         }

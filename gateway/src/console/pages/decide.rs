@@ -11,9 +11,19 @@ use std::sync::Arc;
 
 #[derive(Debug, Deserialize)]
 pub struct Vote {
-    choice: Choice,
+    choice: Word,
     #[serde(default)]
     reason: String,
+}
+
+/// What a button says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Word {
+    Approve,
+    /// Approves this and what is alike.
+    Grant,
+    Deny,
 }
 
 /// Casts the vote as the API does, and shows what stands.
@@ -22,12 +32,17 @@ pub async fn decide(
     Path(id): Path<String>,
     sent: Sent<Vote>,
 ) -> Result<Redirect, NotShown> {
+    let (choice, grants) = match sent.fields.choice {
+        Word::Approve => (Choice::Approve, false),
+        Word::Grant => (Choice::Approve, true),
+        Word::Deny => (Choice::Deny, false),
+    };
     let voting = Voting {
-        choice: sent.fields.choice,
+        choice,
         reason: Some(sent.fields.reason),
         via: Via::Console,
         evidence: None,
-        grants: false,
+        grants,
     };
     let view = voting.cast(console, sent.visitor.caller, &id).await?;
     Ok(Redirect::to(&format!("/approvals/{}", view.approval.id)))

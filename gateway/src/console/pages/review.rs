@@ -167,6 +167,11 @@ impl Review {
                 }
                 div.buttons {
                     button.yes type="submit" name="choice" value="approve" disabled[!self.has_read] { "Approve" }
+                    @if let Some(seconds) = self.view.approval.terms.grant_seconds {
+                        button type="submit" name="choice" value="grant" disabled[!self.has_read] {
+                            "Approve, and what is alike for " (length(seconds))
+                        }
+                    }
                     button.no type="submit" name="choice" value="deny" { "Deny" }
                 }
             }

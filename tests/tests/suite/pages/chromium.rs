@@ -1,6 +1,11 @@
 //! The pages in a real browser, on a phone's screen.
 
 use super::stage::Stage;
+use chrono::Utc;
+use countersign_infra::domain::example::{chat_account, client};
+use countersign_infra::domain::id::Digest;
+use countersign_infra::domain::ticket::{ConnectAnswer, ConnectWeb, LinkChat, Purpose, Ticket};
+use countersign_infra::tickets::TicketStore;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -56,6 +61,26 @@ async fn node(script: &str, arguments: serde_json::Value) -> String {
     printed
 }
 
+fn linking() -> Purpose {
+    Purpose::LinkChat(LinkChat {
+        account: chat_account(1),
+        account_name: "carol.example".to_owned(),
+        team_name: "Example & Co".to_owned(),
+    })
+}
+
+fn connecting() -> Purpose {
+    Purpose::ConnectWeb(ConnectWeb {
+        target: "shop".to_owned(),
+        database: "shop".to_owned(),
+        user: "carol".to_owned(),
+        client: client(),
+        code: Digest::of(b"code"),
+        tries: 1,
+        answer: ConnectAnswer::None,
+    })
+}
+
 /// Reads what psql says until it says where to decide.
 async fn held_at(errors: &mut BufReader<ChildStderr>) -> String {
     let mut said = String::new();
@@ -88,8 +113,15 @@ async fn a_long_statement_is_read_and_approved_on_a_phone() {
         .unwrap();
     let mut errors = BufReader::new(psql.stderr.take().unwrap());
     let page = held_at(&mut errors).await;
+    let mut pages = Vec::new();
+    for (random, name, purpose) in [(1, "link", linking()), (2, "connect", connecting())] {
+        let (secret, ticket) = Ticket::new([random; 32], purpose, Utc::now(), BROWSER_LIMIT);
+        TicketStore::create(&stage.store(), &ticket).await.unwrap();
+        let url = format!("{}/{name}/{}", stage.world.gateway.http_url(), secret.reveal());
+        pages.push((name, url));
+    }
     let arguments = json!({
-        "page": page, "person": "carol", "pictures": pictures(), "chromium": chromium(),
+        "page": page, "person": "carol", "pictures": pictures(), "chromium": chromium(), "more": pages,
     });
     assert!(node("approve_in_browser.mjs", arguments).await.contains("approved"));
     let output = tokio::time::timeout(LIMIT, psql.wait_with_output())

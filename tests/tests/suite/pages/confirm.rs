@@ -15,6 +15,10 @@ use std::time::Duration;
 
 /// A click of bob's chat account.
 async fn clicked(room: &Room, approval: &Approval, choice: Choice) -> String {
+    clicked_with(room, approval, choice, false).await
+}
+
+async fn clicked_with(room: &Room, approval: &Approval, choice: Choice, grants: bool) -> String {
     let linked = ChatLink::link(
         chat_account(1),
         room.person("bob"),
@@ -27,7 +31,7 @@ async fn clicked(room: &Room, approval: &Approval, choice: Choice) -> String {
         approval: approval.id.clone(),
         choice,
         reason: Some("ticket 12".to_owned()),
-        grants: false,
+        grants,
     });
     let (secret, ticket) = Ticket::new([1; 32], vote, Utc::now(), Duration::from_secs(600));
     TicketStore::create(&room.store, &ticket).await.unwrap();
@@ -162,4 +166,18 @@ async fn what_is_longer_than_the_page_is_read_before_it_is_confirmed() {
         "the link stayed good"
     );
     assert_eq!(room.stored(&approval.id).await.state.as_str(), "approved");
+}
+
+#[tokio::test]
+async fn a_click_that_grants_is_shown_as_one_and_counts_as_one() {
+    let room = Room::new().await;
+    let approval = room.held_with([1; 5], "alice", |new| new.terms.grant_seconds = Some(900));
+    let approval = approval.await;
+    let at = clicked_with(&room, &approval, Choice::Approve, true).await;
+    let mut bob = Browser::of(&room);
+    bob.sign_in_at(&anew(&at), "bob").await;
+    let page = bob.get(&at).await.text();
+    assert!(page.contains("and what is alike for 15m"), "{page}");
+    assert_eq!(bob.post(&at, &[]).await.status, StatusCode::SEE_OTHER);
+    assert!(room.stored(&approval.id).await.votes[0].ballot.grants);
 }

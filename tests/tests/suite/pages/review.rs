@@ -97,6 +97,37 @@ async fn an_approver_sees_all_there_is_to_know_and_decides() {
 }
 
 #[tokio::test]
+async fn what_is_alike_is_granted_only_where_the_rules_grant() {
+    let room = Room::new().await;
+    let plain = room.held([1; 5]).await;
+    let granting = room.held_with([2; 5], "alice", |new| new.terms.grant_seconds = Some(900));
+    let granting = granting.await;
+    let mut bob = Browser::of(&room);
+    bob.sign_in("bob").await;
+    let page = bob.get(&format!("/approvals/{}", plain.id)).await.text();
+    assert!(!page.contains("value=\"grant\""), "{page}");
+    let refused = bob
+        .post(&format!("/approvals/{}/decide", plain.id), &[("choice", "grant")])
+        .await;
+    assert_eq!(refused.status, StatusCode::CONFLICT, "{}", refused.text());
+    let own = format!("/approvals/{}", granting.id);
+    let page = bob.get(&own).await.text();
+    assert!(
+        page.contains("value=\"grant\">Approve, and what is alike for 15m"),
+        "{page}"
+    );
+    let answer = bob.post(&format!("{own}/decide"), &[("choice", "grant")]).await;
+    assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.text());
+    assert!(room.stored(&granting.id).await.votes[0].ballot.grants);
+    assert!(
+        bob.get(&own)
+            .await
+            .text()
+            .contains("bob approve and what is alike (console)")
+    );
+}
+
+#[tokio::test]
 async fn the_page_shows_the_outcome_when_there_is_one() {
     let room = Room::new().await;
     let approval = room.held([1; 5]).await;

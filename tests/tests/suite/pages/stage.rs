@@ -36,7 +36,7 @@ impl Stage {
         Ok(Self { world, provider })
     }
 
-    fn store(&self) -> EmbeddedStore {
+    pub fn store(&self) -> EmbeddedStore {
         EmbeddedStore::open(self.world.gateway.data().join("countersign.db")).unwrap()
     }
 
