@@ -127,6 +127,7 @@ impl Chats {
             world,
             port,
         };
+        chats.register()?;
         chats.start_bot().await?;
         if options.way == Way::Connected {
             eventually("the bot connects to Slack", Duration::from_secs(20), async || {
@@ -146,6 +147,20 @@ impl Chats {
             answer.status().is_success().then_some(())
         });
         answered.await.with_context(|| self.bot_log())
+    }
+
+    /// Tells Discord the commands, as whoever sets a bot up does.
+    fn register(&self) -> Result<()> {
+        let gateway = &self.world.gateway;
+        let told = std::process::Command::new(program("countersign-bot")?)
+            .args(["register", "--config"])
+            .arg(gateway.config())
+            .envs(self.world.environment())
+            .current_dir(gateway.path())
+            .output()?;
+        let said = String::from_utf8_lossy(&told.stderr);
+        anyhow::ensure!(told.status.success(), "the commands were not registered: {said}");
+        Ok(())
     }
 
     /// Ends the bot; kills it where it would take its time.

@@ -45,7 +45,10 @@ fn an_approval_is_rung_until_it_is_shown_and_again_when_it_changes() {
     bell.opened(&held, now);
     assert_eq!(ring(&bell, false, now), only(&held));
     assert_eq!(ring(&bell, true, now + PAUSE_MAX), only(&held));
-    assert_eq!((bell.next(), bell.untold()), (None, 0));
+    let again = now + PAUSE_MAX + AGAIN_AFTER;
+    assert_eq!((bell.next(), bell.untold()), (Some(again), 0));
+    assert!(ring(&bell, true, again - SECOND).is_empty());
+    assert_eq!(ring(&bell, true, again), only(&held), "while it is held");
     for next in [voted(&held), ended(&held)] {
         bell.changed_to(&next, now, at(0));
         assert_eq!(ring(&bell, true, now), only(&held));
