@@ -46,6 +46,7 @@ pub struct WebSignIns {
     pages: Option<Url>,
     waiting: Mutex<HashMap<IpAddr, usize>>,
     pace: Pace,
+    wait_max: Duration,
 }
 
 /// Why a client waits no more without its person.
@@ -96,6 +97,7 @@ impl WebSignIns {
             pages,
             waiting,
             pace: Pace::new(BEGUN_MAX, PACE_WITHIN),
+            wait_max: WAIT_MAX,
         }
     }
 
@@ -113,7 +115,7 @@ impl WebSignIns {
         };
         let _place = self.place(address.ip().to_canonical()).map_err(NoPerson::TurnedAway)?;
         let (random, code) = random()?;
-        let (secret, mut ticket) = Ticket::new(random, Purpose::ConnectWeb(wish.clone()), Utc::now(), WAIT_MAX);
+        let (secret, mut ticket) = Ticket::new(random, Purpose::ConnectWeb(wish.clone()), Utc::now(), self.wait_max);
         wish.code = code.digest(&secret);
         ticket.purpose = Purpose::ConnectWeb(wish);
         self.tickets.create(&ticket).await.map_err(unavailable)?;
@@ -152,7 +154,7 @@ impl WebSignIns {
         reader: &mut ClientReader,
         stop: &CancellationToken,
     ) -> Result<Ticket, NoPerson> {
-        let until = Instant::now() + WAIT_MAX;
+        let until = Instant::now() + self.wait_max;
         while Instant::now() < until {
             // Each arm may be dropped midway.
             tokio::select! {
@@ -276,4 +278,86 @@ fn too_late() -> Refusal {
 
 fn stopping() -> Refusal {
     Refusal::new(Cause::Ended, "countersign: the gateway is stopping").hint("Connect again in a moment.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::wire::FrameReader;
+    use super::*;
+    use countersign_infra::domain::example::client;
+    use countersign_infra::domain::id::Digest;
+    use countersign_infra::domain::ticket::TicketId;
+    use countersign_infra::embedded::EmbeddedStore;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio_util::either::Either;
+
+    fn wish() -> ConnectWeb {
+        ConnectWeb {
+            target: "shop".to_owned(),
+            database: "shop".to_owned(),
+            user: "alice".to_owned(),
+            client: client(),
+            code: Digest::ZERO,
+            tries: 0,
+            answer: ConnectAnswer::None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_wait_ends_by_itself_and_takes_its_ticket_with_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open(directory.path().join("store.db")).unwrap();
+        let pages = "https://gateway.example/".parse().unwrap();
+        let sign_ins = WebSignIns {
+            wait_max: LOOK_EVERY,
+            ..WebSignIns::new(Arc::new(store.clone()), Some(pages))
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut psql = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (socket, address) = listener.accept().await.unwrap();
+        let (reader, mut writer) = tokio::io::split(Either::Left(socket));
+        let mut reader = FrameReader::new(reader, 1 << 10);
+        let stop = CancellationToken::new();
+        let ended = sign_ins
+            .sign_in(wish(), address, (&mut reader, &mut writer), &stop)
+            .await;
+        let Err(NoPerson::Refused(refusal)) = ended else {
+            panic!("{ended:?}");
+        };
+        assert!(refusal.message.contains("nobody signed in"), "{refusal}");
+        drop((reader, writer));
+        let mut told = String::new();
+        psql.read_to_string(&mut told).await.unwrap();
+        assert!(told.starts_with("R\0\0\0\u{8}\0\0\0\0N"), "{told:?}");
+        let (_, secret) = told.split_once("https://gateway.example/connect/").unwrap();
+        let secret = Secret::new(secret.split(' ').next().unwrap().to_owned());
+        assert_eq!(secret.reveal().len(), 43);
+        assert_eq!(store.read(TicketId::of(&secret)).await.unwrap(), None);
+        assert!(sign_ins.waiting().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_stop_ends_the_wait_and_who_cannot_sign_in_does_not_wait() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open(directory.path().join("store.db")).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _psql = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (socket, address) = listener.accept().await.unwrap();
+        let (reader, mut writer) = tokio::io::split(Either::Left(socket));
+        let mut reader = FrameReader::new(reader, 1 << 10);
+        let stop = CancellationToken::new();
+        stop.cancel();
+        let pages = "https://gateway.example/".parse().unwrap();
+        let sign_ins = WebSignIns::new(Arc::new(store.clone()), Some(pages));
+        let ended = sign_ins
+            .sign_in(wish(), address, (&mut reader, &mut writer), &stop)
+            .await;
+        assert!(matches!(ended, Err(NoPerson::Refused(refusal)) if refusal.cause == Cause::Ended));
+        let sign_ins = WebSignIns::new(Arc::new(store), None);
+        let ended = sign_ins
+            .sign_in(wish(), address, (&mut reader, &mut writer), &stop)
+            .await;
+        assert!(matches!(ended, Err(NoPerson::TurnedAway(refusal)) if refusal.message.contains("client_id")));
+    }
 }
