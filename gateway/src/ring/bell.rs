@@ -92,7 +92,9 @@ impl Bell {
     /// Takes out all that are not rung, due or not, whose news is not among those that were tried.
     pub(super) fn take_untried(&self, tried: &mut HashSet<u64>) -> Vec<(ApprovalId, u64)> {
         let mut entries = self.entries();
-        let waiting = entries.iter_mut().filter(|(_, entry)| !entry.is_ringing && entry.is_untold());
+        let waiting = entries
+            .iter_mut()
+            .filter(|(_, entry)| !entry.is_ringing && entry.is_untold());
         waiting
             .filter(|(_, entry)| tried.insert(entry.news))
             .map(|(id, entry)| entry.take(id))
