@@ -183,38 +183,44 @@ impl Chats {
 
     /// Ties accounts of both chats to a person of the world, as a sign-in does.
     pub async fn link(&self, name: &str, groups: &[&str], slack: &str, discord: &str) -> Result<()> {
-        let person = Person {
-            key: PersonKey {
-                // As its tokens call it.
-                issuer: self.world.issuer.url().as_str().trim_end_matches('/').to_owned(),
-                subject: name.to_owned(),
-            },
-            name: name.to_owned(),
-            email: Some(format!("{name}@example.com")),
-            groups: groups.iter().map(|group| (*group).to_owned()).collect(),
-            kind: PersonKind::Human,
-        };
-        let store = self.store()?;
-        for (platform, team, user) in [
-            (ChatPlatform::Slack, slack::TEAM, slack),
-            (ChatPlatform::Discord, discord::GUILD, discord),
-        ] {
-            let account = ChatAccount {
-                platform,
-                team: team.to_owned(),
-                user: user.to_owned(),
-            };
-            let former = ChatLinkStore::read(&store, &account).await?;
-            let link = ChatLink::link(account, person.clone(), former.as_ref(), Utc::now());
-            store.put(&link, former.as_ref()).await?;
-        }
-        Ok(())
+        link(&self.world, name, groups, &[(slack, Some(discord))]).await
     }
 
     /// The store that gateway and bot share.
     pub fn store(&self) -> Result<EmbeddedStore> {
         open(&self.world.gateway.data())
     }
+}
+
+/// Ties accounts, each of Slack and perhaps of Discord, to a person of a world with the embedded store.
+pub async fn link(world: &World, name: &str, groups: &[&str], accounts: &[(&str, Option<&str>)]) -> Result<()> {
+    let person = Person {
+        key: PersonKey {
+            // As its tokens call it.
+            issuer: world.issuer.url().as_str().trim_end_matches('/').to_owned(),
+            subject: name.to_owned(),
+        },
+        name: name.to_owned(),
+        email: Some(format!("{name}@example.com")),
+        groups: groups.iter().map(|group| (*group).to_owned()).collect(),
+        kind: PersonKind::Human,
+    };
+    let store = open(&world.gateway.data())?;
+    let accounts = accounts.iter().flat_map(|(slack, discord)| {
+        let slack = (ChatPlatform::Slack, slack::TEAM, *slack);
+        std::iter::once(slack).chain(discord.map(|user| (ChatPlatform::Discord, discord::GUILD, user)))
+    });
+    for (platform, team, user) in accounts {
+        let account = ChatAccount {
+            platform,
+            team: team.to_owned(),
+            user: user.to_owned(),
+        };
+        let former = ChatLinkStore::read(&store, &account).await?;
+        let link = ChatLink::link(account, person.clone(), former.as_ref(), Utc::now());
+        ChatLinkStore::put(&store, &link, former.as_ref()).await?;
+    }
+    Ok(())
 }
 
 fn open(data: &Path) -> Result<EmbeddedStore> {

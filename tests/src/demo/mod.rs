@@ -1,5 +1,6 @@
 //! The demo: a world to play in, and a story that plays itself and checks each step.
 
+mod channel;
 mod cloud;
 mod evidence;
 mod screen;
@@ -63,7 +64,7 @@ pub async fn start(store: Store, screen: Screen) -> Result<Stage> {
     let stage = match cloud {
         None => {
             screen.progress("starting the issuer and the gateway");
-            Stage::embedded(server, options).await?
+            Stage::embedded(server, options, true).await?
         }
         Some((cloud, stores)) => {
             screen.progress("starting the issuer and two gateways");
@@ -102,6 +103,7 @@ In a second terminal you are alice, an engineer, with stock psql:
         delete from orders;                     -- refused: no WHERE
         update stock set quantity = 11 where article = 'lamp';   -- expires after 10 seconds
 
+{chat}
 In a third terminal you are bob, a DBA:
 
     . {directory}/bob.env
@@ -121,6 +123,10 @@ The policy is {policy}: change it while a session is open. Ctrl-C here ends ever
             Stores::Embedded => "countersign sessions",
             Stores::Cloud { .. } => "countersign recordings list",
         },
+        chat = stage.chat().map_or_else(String::new, |chat| format!(
+            "Or decide without an account in the demo's own Slack, as bob (as alice it says why not):\n\n    {}\n",
+            chat.url()
+        )),
         policy = match stage.stores {
             Stores::Embedded => format!("{directory}/policy.cedar"),
             Stores::Cloud { .. } => format!("policy.cedar in {directory}/{FIRST} and {directory}/{SECOND}"),

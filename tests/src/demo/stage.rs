@@ -1,5 +1,6 @@
 //! Where the story plays: one gateway with the embedded store, or two with a table and a bucket between them.
 
+use super::channel::{Channel, OpenChannel};
 use crate::cloud::{Cloud, CloudStores};
 use crate::harness::GatewayOptions;
 use crate::postgres::Postgres;
@@ -18,6 +19,8 @@ pub(super) const SECOND: &str = "gateway-2";
 
 /// A world, and what its gateways keep everything in. The world's desk is the second gateway, where there is one.
 pub struct Stage {
+    /// Dropped first: its bot writes into the world's files.
+    chat: Option<OpenChannel>,
     pub world: World,
     pub(super) stores: Stores,
 }
@@ -29,12 +32,26 @@ pub(super) enum Stores {
 }
 
 impl Stage {
-    /// One gateway with the embedded store.
-    pub async fn embedded(server: Arc<Postgres>, options: WorldOptions) -> Result<Self> {
+    /// One gateway with the embedded store, and a chat. `is_fixed`: its page has the port that people are told.
+    pub async fn embedded(server: Arc<Postgres>, mut options: WorldOptions, is_fixed: bool) -> Result<Self> {
+        let channel = Channel::prepare(is_fixed).await?;
+        channel.configure(&mut options.gateway);
+        let world = World::start_on(server, options).await?;
         Ok(Self {
-            world: World::start_on(server, options).await?,
+            chat: Some(channel.open(&world).await?),
+            world,
             stores: Stores::Embedded,
         })
+    }
+
+    /// Ends the demo's own Slack: nobody writes into the stores any more.
+    pub(super) fn close_chat(&mut self) {
+        self.chat = None;
+    }
+
+    /// The demo's own Slack.
+    pub(super) fn chat(&self) -> Option<&OpenChannel> {
+        self.chat.as_ref()
     }
 
     /// Two gateways on the same stores, their files in `directory`. The second one's ports, where some are named, come
@@ -73,7 +90,11 @@ impl Stage {
             aws: cloud.aws().await,
             names,
         };
-        Ok(Self { world, stores })
+        Ok(Self {
+            chat: None,
+            world,
+            stores,
+        })
     }
 
     /// What the gateways have logged.

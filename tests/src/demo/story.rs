@@ -1,9 +1,11 @@
 //! The story: what alice and bob do, and what must come of it. Wrong output counts as much as a wrong end.
 
+use super::channel::OpenChannel;
 use super::stage::{Stage, Stores};
 use super::{Screen, cloud, evidence};
 use crate::psql::{Psql, Typed};
 use crate::votes::Waiting;
+use crate::wait::eventually;
 use crate::world::{TARGET, World};
 use anyhow::{Context, Result, ensure};
 use std::time::{Duration, Instant};
@@ -30,8 +32,14 @@ pub async fn play(stage: &mut Stage, screen: Screen) -> Result<()> {
     story.psql.quit()?;
     evidence::audit_shows_everything(world, screen, &numbers)?;
     evidence::the_session_can_be_replayed(world, screen, &session).await?;
+    if let Some(chat) = stage.chat() {
+        a_statement_is_approved_in_slack(world, chat, screen).await?;
+    }
     match &stage.stores {
-        Stores::Embedded => evidence::a_changed_byte_is_found(&mut stage.world, screen, &session)?,
+        Stores::Embedded => {
+            stage.close_chat();
+            evidence::a_changed_byte_is_found(&mut stage.world, screen, &session)?;
+        }
         Stores::Cloud { aws, names } => {
             let (aws, names) = (aws.clone(), names.clone());
             cloud::decisions_were_made_elsewhere(world, screen)?;
@@ -42,6 +50,32 @@ pub async fn play(stage: &mut Stage, screen: Screen) -> Result<()> {
     }
     screen.print("\nThe whole story went as it should.");
     Ok(())
+}
+
+/// The card appears in the demo's Slack; a click of bob's lets psql go on, and the card says so.
+async fn a_statement_is_approved_in_slack(world: &World, chat: &OpenChannel, screen: Screen) -> Result<()> {
+    screen.step("A statement waits in Slack too, and bob approves it with a button");
+    let mut story = Story::begin(world, screen)?;
+    let held = story.hold("update orders set state = 'paid' where id = 11;").await?;
+    let shown = eventually("the card in Slack", SOON, async || {
+        chat.shows(&held.number, "Approve").await.ok().filter(|shows| *shows)
+    });
+    shown.await?;
+    chat.click("alice", &held.number, "approve").await?;
+    ensure!(
+        world.state(&held.number)? == "pending",
+        "alice's click changed the approval"
+    );
+    screen.checked("the channel shows the card; alice's own click changes nothing");
+    chat.click("bob", &held.number, "approve").await?;
+    let printed = story.finish(&held)?;
+    ensure!(printed.contains("UPDATE 1"), "UPDATE 1 was expected:\n{printed}");
+    let told = eventually("the outcome in Slack", SOON, async || {
+        chat.shows(&held.number, "UPDATE 1").await.ok().filter(|shows| *shows)
+    });
+    told.await?;
+    screen.checked("bob's click lets psql go on, and the card shows the outcome");
+    story.psql.quit()
 }
 
 /// A statement that waits.

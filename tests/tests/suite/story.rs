@@ -14,7 +14,7 @@ async fn plays_to_the_end(mut stage: Stage) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_demo_tells_its_story_to_the_end() {
     let server = Postgres::shared().await.unwrap();
-    plays_to_the_end(Stage::embedded(server, WorldOptions::default()).await.unwrap()).await;
+    plays_to_the_end(Stage::embedded(server, WorldOptions::default(), false).await.unwrap()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
