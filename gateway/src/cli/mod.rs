@@ -36,7 +36,7 @@ Exit codes:
   0  done, or the answer is yes
   1  the answer is no: a vote that does not count, nothing under that number, a verification that failed
   2  wrong usage or configuration
-  3  the gateway or the identity provider does not answer, or cannot do its work at the moment
+  3  the gateway does not answer, or cannot do its work at the moment; or the identity provider
   4  not signed in, or not allowed";
 
 /// The second signature that makes an operation valid: a gateway that holds operations until a person decides.

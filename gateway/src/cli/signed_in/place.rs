@@ -44,7 +44,7 @@ impl Place {
         };
         let state = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")));
         let state = state.ok_or_else(|| {
-            ClientError::Usage("there is no place for a sign-in: set HOME, or COUNTERSIGN_TOKEN".to_owned())
+            ClientError::NotSignedIn("there is no place for a sign-in: set HOME, or COUNTERSIGN_TOKEN".to_owned())
         })?;
         Ok(Self {
             directory: state.join("countersign"),
