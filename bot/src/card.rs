@@ -165,6 +165,13 @@ fn lines(approval: &Approval) -> Vec<Line> {
     }
     let rules: Vec<&str> = terms.clauses.iter().map(|clause| clause.rule.as_str()).collect();
     lines.push(line("Rule", rules.join(", ")));
+    if matches!(
+        approval.state,
+        State::Executing { .. } | State::Done { .. } | State::Unknown { .. }
+    ) {
+        let SessionId(session) = approval.session;
+        lines.push(line("Recording", format!("countersign replay {session}")));
+    }
     // A chat refuses a field without a value.
     lines.retain(|line| !line.value.trim().is_empty());
     lines
@@ -295,20 +302,6 @@ fn links(approval: &Approval, shown: &Shown, pages: &Url) -> Vec<Link> {
         "Details"
     };
     links.extend(page("approvals", approval.id.as_str()).map(|url| Link { name, url }));
-    match &approval.state {
-        State::Executing { .. } | State::Done { .. } | State::Unknown { .. } => {
-            let SessionId(session) = approval.session;
-            let recording = page("recordings", &session.to_string());
-            links.extend(recording.map(|url| Link { name: "Recording", url }));
-        }
-        State::Pending
-        | State::Approved { .. }
-        | State::Denied { .. }
-        | State::Expired { .. }
-        | State::Withdrawn { .. }
-        | State::Abandoned { .. }
-        | State::Revoked { .. } => {}
-    }
     links
 }
 

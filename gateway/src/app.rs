@@ -349,6 +349,12 @@ fn console_parts(
             sign_ins,
             tickets: stores.tickets,
             chat_links: stores.chat_links,
+            step_up_rules: app
+                .config
+                .bot
+                .iter()
+                .flat_map(|bot| bot.step_up_rules.iter().cloned())
+                .collect(),
         },
     }
 }

@@ -9,8 +9,9 @@ use super::texts::{REASON_CHARS_MAX, approval_id, plain};
 use super::view::{ApprovalShape, ApprovalView};
 use axum::Json;
 use axum::extract::{Path, State};
-use chrono::Utc;
+use chrono::{TimeDelta, Utc};
 use countersign_infra::approvals::{ChangeError, StoreError};
+use countersign_infra::domain::Timestamp;
 use countersign_infra::domain::approval::{Approval, Ballot, Change, Choice, Via};
 use countersign_infra::domain::audit::Happening;
 use countersign_infra::domain::id::ApprovalId;
@@ -72,6 +73,7 @@ pub async fn vote(
         via: vote.via.into(),
         evidence: None,
         grants: vote.grants,
+        proved: None,
     };
     voting.cast(console, caller, &id).await.map(Json)
 }
@@ -85,7 +87,12 @@ pub(super) struct Voting {
     pub evidence: Option<String>,
     /// Approves what is alike too.
     pub grants: bool,
+    /// When the voter last proved who they are, where that is known.
+    pub proved: Option<Timestamp>,
 }
+
+/// A sign-in counts as fresh for so long.
+pub(super) const FRESH_FOR: TimeDelta = TimeDelta::minutes(5);
 
 impl Voting {
     /// Casts it for the caller. Accepted or not, it is journaled.
@@ -95,6 +102,7 @@ impl Voting {
         let approval = seen_or_noted(&console, &caller, id, self.choice).await?;
         if self.choice == Choice::Approve {
             must_have_read(&console, &caller, &approval, reason.as_deref()).await?;
+            must_be_fresh(&console, &caller, &approval, self.proved).await?;
         }
         let ballot = Ballot {
             voter: caller.0.clone(),
@@ -159,6 +167,39 @@ async fn must_have_read(
         reason: reason.map(str::to_owned),
         accepted: false,
         why: Some("they have not read the whole of it".to_owned()),
+    };
+    let noted = console.journal.note(&caller.0, decided).await;
+    noted.map_err(Problem::unavailable)?;
+    let stands = ApprovalView::new(approval.clone(), &caller.0, Utc::now());
+    Err(Problem::refused(why, Some(stands)))
+}
+
+/// Whether a rule that holds it asks for a fresher sign-in than that.
+pub(super) fn wants_fresh_sign_in(console: &Console, approval: &Approval, proved: Option<Timestamp>) -> bool {
+    let rules = &console.pages.step_up_rules;
+    let asks = approval.terms.clauses.iter().any(|clause| rules.contains(&clause.rule));
+    asks && proved.is_none_or(|proved| Utc::now() - proved > FRESH_FOR)
+}
+
+/// Refuses, and notes, an approval that a rule wants right after a sign-in. Of a bearer token nobody knows when its person
+/// signed in.
+async fn must_be_fresh(
+    console: &Console,
+    caller: &Caller,
+    approval: &Approval,
+    proved: Option<Timestamp>,
+) -> Result<(), Problem> {
+    if !wants_fresh_sign_in(console, approval, proved) || approval.may_vote(&caller.0).is_err() {
+        return Ok(());
+    }
+    let why = "the rule that holds it asks for a fresh sign-in: sign in anew on its page, and approve it there within 5 \
+               minutes";
+    let decided = Happening::Decided {
+        approval: approval.id.clone(),
+        choice: Choice::Approve.as_str().to_owned(),
+        reason: None,
+        accepted: false,
+        why: Some("their sign-in is not fresh".to_owned()),
     };
     let noted = console.journal.note(&caller.0, decided).await;
     noted.map_err(Problem::unavailable)?;

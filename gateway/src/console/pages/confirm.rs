@@ -4,7 +4,7 @@ use super::super::Console;
 use super::super::problem::Problem;
 use super::super::readings::has_read_whole;
 use super::super::show_approval::seen;
-use super::super::vote::Voting;
+use super::super::vote::{FRESH_FOR, Voting};
 use super::super::words::{in_words, length};
 use super::layout::{Page, Who, shown};
 use super::operation::marked;
@@ -25,8 +25,6 @@ use countersign_infra::domain::ticket::{ConfirmVote, Purpose, Ticket};
 use maud::{Markup, html};
 use std::sync::Arc;
 
-/// A proof is good for so long.
-const FRESH_FOR: TimeDelta = TimeDelta::minutes(5);
 /// Bot and gateway tell the time by clocks that differ by less.
 const CLOCK_MARGIN: TimeDelta = TimeDelta::seconds(5);
 
@@ -78,6 +76,7 @@ pub async fn confirm(
             vote.account
         )),
         grants: vote.grants,
+        proved: visitor.authenticated(),
     };
     refresh(&console, &visitor, &link).await;
     let view = voting.cast(console, visitor.caller, approval.id.as_str()).await?;

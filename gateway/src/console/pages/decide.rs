@@ -43,6 +43,7 @@ pub async fn decide(
         via: Via::Console,
         evidence: None,
         grants,
+        proved: sent.visitor.authenticated(),
     };
     let view = voting.cast(console, sent.visitor.caller, &id).await?;
     Ok(Redirect::to(&format!("/approvals/{}", view.approval.id)))

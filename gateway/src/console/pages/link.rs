@@ -7,7 +7,6 @@ use super::layout::{Page, Who, shown};
 use super::session::{NotShown, Sent, Visitor};
 use super::ticket::{over, read, take};
 use axum::extract::{Path, State};
-use chrono::Utc;
 use countersign_infra::domain::audit::Happening;
 use countersign_infra::domain::chat_link::{ChatAccount, ChatLink};
 use countersign_infra::domain::identity::{Person, PersonKind};
@@ -71,7 +70,13 @@ pub async fn link(
         .note(reader, linked)
         .await
         .map_err(Problem::unavailable)?;
-    let link = ChatLink::link(wish.account.clone(), reader.clone(), former.as_ref(), Utc::now());
+    // The groups are those of the sign-in, however long ago that was.
+    let link = ChatLink::link(
+        wish.account.clone(),
+        reader.clone(),
+        former.as_ref(),
+        sent.visitor.ticket.made,
+    );
     links.put(&link, former.as_ref()).await.map_err(Problem::from)?;
     tracing::info!(account = %wish.account, person = reader.name, "a chat account was linked");
     let content = html! {

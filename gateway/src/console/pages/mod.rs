@@ -33,6 +33,7 @@ use countersign_infra::chat_links::{ChatLinkError, ChatLinkStore};
 use countersign_infra::domain::secret::Secret;
 use countersign_infra::identity::sign_in::BrowserSignIn;
 use countersign_infra::tickets::{TicketError, TicketStore};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use url::Url;
 
@@ -43,6 +44,8 @@ pub struct PageParts {
     pub sign_ins: Vec<BrowserSignIn>,
     pub tickets: Arc<dyn TicketStore>,
     pub chat_links: Arc<dyn ChatLinkStore>,
+    /// An approval of what one of these rules holds counts shortly after a sign-in only.
+    pub step_up_rules: BTreeSet<String>,
 }
 
 /// The pages' share of the state.
@@ -51,6 +54,7 @@ pub struct Pages {
     sign_ins: Vec<BrowserSignIn>,
     tickets: Arc<dyn TicketStore>,
     chat_links: Arc<dyn ChatLinkStore>,
+    pub(super) step_up_rules: BTreeSet<String>,
     sign_in_pace: Pace,
 }
 
@@ -61,6 +65,7 @@ impl Pages {
             sign_ins: parts.sign_ins,
             tickets: parts.tickets,
             chat_links: parts.chat_links,
+            step_up_rules: parts.step_up_rules,
             sign_in_pace: sign_in::pace(),
         }
     }

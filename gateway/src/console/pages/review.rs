@@ -7,11 +7,13 @@ use super::super::readings::has_read_whole;
 use super::super::show_approval::seen;
 use super::super::texts::{REASON_CHARS_MAX, approval_id};
 use super::super::view::ApprovalView;
+use super::super::vote::wants_fresh_sign_in;
 use super::super::words::{cast, in_words, length, person, time, warnings};
 use super::accept::wants_page;
 use super::layout::{Page, Who, sentence, shown};
 use super::operation::{Part, marked, read_part};
 use super::session::{NotShown, Visitor};
+use super::sign_in::way_in_anew;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, Uri};
 use axum::response::{IntoResponse, Response};
@@ -60,12 +62,14 @@ pub async fn review(
     let approval = seen(&console, &visitor.caller, &id).await?;
     let part = read_part(&console, &visitor, &approval, wanted.part).await?;
     let has_read = has_read_whole(&console, &visitor.caller, &approval).await?;
+    let wants_fresh = wants_fresh_sign_in(&console, &approval, visitor.authenticated());
     let review = Review {
         view: console.view(approval, &visitor.caller.0),
         reader: visitor.caller.0.clone(),
         who: visitor.who(),
         part,
         has_read,
+        wants_fresh,
     };
     Ok(review.page().into_response())
 }
@@ -87,6 +91,8 @@ struct Review {
     part: Part,
     /// All of it was served to the reader.
     has_read: bool,
+    /// A rule asks for a fresher sign-in before an approval.
+    wants_fresh: bool,
 }
 
 impl Review {
@@ -156,6 +162,7 @@ impl Review {
             return None;
         }
         let id = &self.view.approval.id;
+        let is_closed = !self.has_read || self.wants_fresh;
         Some(html! {
             form.decide method="post" action={ "/approvals/" (id) "/decide" } {
                 h2 { "Your decision" }
@@ -165,10 +172,16 @@ impl Review {
                 @if !self.has_read {
                     p.small { "Approve can be chosen once the whole operation was shown to you: read all its parts in turn." }
                 }
+                @if self.wants_fresh {
+                    p.small {
+                        "The rule that holds it asks for a fresh sign-in: "
+                        a href=(way_in_anew(&format!("/approvals/{id}"))) { "sign in anew" } ", then approve within 5 minutes."
+                    }
+                }
                 div.buttons {
-                    button.yes type="submit" name="choice" value="approve" disabled[!self.has_read] { "Approve" }
+                    button.yes type="submit" name="choice" value="approve" disabled[is_closed] { "Approve" }
                     @if let Some(seconds) = self.view.approval.terms.grant_seconds {
-                        button type="submit" name="choice" value="grant" disabled[!self.has_read] {
+                        button type="submit" name="choice" value="grant" disabled[is_closed] {
                             "Approve, and what is alike for " (length(seconds))
                         }
                     }

@@ -18,6 +18,11 @@ impl Checks<'_> {
             self.problem("bot.listen", text);
         }
         self.bounded("bot.link_hours_max", u64::from(bot.link_hours_max), 1..=8760);
+        if bot.verified_email {
+            let text =
+                "linking by the workspace's e-mail address is not there yet: leave it out, people link by a sign-in";
+            self.problem("bot.verified_email", text.to_owned());
+        }
         let mut workspaces = BTreeSet::new();
         for (index, slack) in bot.slack.iter().enumerate() {
             self.slack(slack, |key| format!("bot.slack.{index}.{key}"));

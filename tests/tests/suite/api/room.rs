@@ -158,6 +158,7 @@ impl Room {
                 sign_ins: vec![self.sign_in()],
                 tickets: Arc::new(self.store.clone()),
                 chat_links: Arc::new(self.store.clone()),
+                step_up_rules: ["fresh-only".to_owned()].into(),
             },
         };
         router(Console::start(parts, &TaskTracker::new()))

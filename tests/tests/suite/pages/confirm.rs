@@ -100,6 +100,50 @@ async fn a_click_counts_once_its_person_has_signed_in_anew() {
 }
 
 #[tokio::test]
+async fn what_a_rule_wants_approved_after_a_fresh_sign_in_is_approved_no_other_way() {
+    let room = Room::new().await;
+    let approval = room.held_with([1; 5], "alice", |new| {
+        new.terms.clauses[0].rule = "fresh-only".to_owned()
+    });
+    let approval = approval.await;
+    let votes = format!("/api/v1/approvals/{}/votes", approval.id);
+    let answer = room
+        .post("bob", &votes, json!({"choice": "approve", "via": "cli"}))
+        .await;
+    assert_eq!(answer.status, StatusCode::CONFLICT);
+    assert!(
+        answer.detail().contains("asks for a fresh sign-in"),
+        "{}",
+        answer.detail()
+    );
+
+    let own = format!("/approvals/{}", approval.id);
+    let mut bob = Browser::of(&room);
+    bob.sign_in("bob").await;
+    let page = bob.get(&own).await.text();
+    assert!(
+        page.contains("value=\"approve\" disabled>") && page.contains("sign in anew"),
+        "{page}"
+    );
+    let answer = bob
+        .post(&format!("{own}/decide"), &[("choice", "approve"), ("reason", "")])
+        .await;
+    assert_eq!(answer.status, StatusCode::CONFLICT);
+    assert_eq!(room.stored(&approval.id).await, approval, "nothing counts");
+
+    let journey = bob.leave(&anew(&own)).await;
+    let back = journey.back(&room, journey.payload(&room, "bob"));
+    assert_eq!(bob.get(&back).await.headers[header::LOCATION], own.as_str());
+    let page = bob.get(&own).await.text();
+    assert!(page.contains("value=\"approve\">"), "{page}");
+    let answer = bob
+        .post(&format!("{own}/decide"), &[("choice", "approve"), ("reason", "")])
+        .await;
+    assert_eq!(answer.status, StatusCode::SEE_OTHER);
+    assert_eq!(room.stored(&approval.id).await.votes.len(), 1);
+}
+
+#[tokio::test]
 async fn an_issuer_that_did_not_ask_anew_proves_nothing() {
     let room = Room::new().await;
     let approval = room.held([1; 5]).await;
