@@ -23,7 +23,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 /// How long one turn lasts, and how much of that is for the chats.
@@ -226,7 +226,10 @@ impl Announcer {
                 digest.is_some_and(|digest| digest != *shows)
             }
             Some(PostState::Posting) => true,
-            None => wanted.kind == PostKind::Card || !is_refused(current, &wanted.room),
+            None => {
+                let has_room = current.posts.len() < POSTS_MAX;
+                has_room && (wanted.kind == PostKind::Card || !is_refused(current, &wanted.room))
+            }
         };
         plan.wanted.iter().filter(is_missing).collect()
     }
@@ -278,10 +281,13 @@ impl Announcer {
         for wanted in missing {
             // It was on its way before this turn: it may have arrived.
             let perhaps = before.post(&wanted.room, wanted.kind).is_some();
-            let done = match Instant::now() < until {
-                true => self.show(&posts, wanted, perhaps, taken).await,
-                false => Err(ChatError::Unsure("its turn is over".to_owned())),
-            };
+            // What is written down nowhere would be posted again and again.
+            if taken.post(&wanted.room, wanted.kind).is_none() {
+                continue;
+            }
+            // Dropped midway it is looked for by whoever has the next turn, which begins later.
+            let shown = timeout_at(until, self.show(&posts, wanted, perhaps, taken)).await;
+            let done = shown.unwrap_or_else(|_| Err(ChatError::Unsure("its turn is over".to_owned())));
             let after = match done {
                 Ok(state) => {
                     set(&mut posts, wanted, state);
@@ -292,9 +298,14 @@ impl Announcer {
                     set(&mut posts, wanted, PostState::Refused { why });
                     continue;
                 }
-                Err(ChatError::TooOften { after }) => TimeDelta::from_std(after)
-                    .unwrap_or(AGAIN_AFTER)
-                    .clamp(TimeDelta::seconds(1), TimeDelta::minutes(5)),
+                Err(ChatError::TooOften { after }) => {
+                    if !perhaps {
+                        // It was certainly not posted, and need not be looked for.
+                        posts.retain(|post| post.room != wanted.room || post.kind != wanted.kind);
+                    }
+                    let after = TimeDelta::from_std(after).unwrap_or(AGAIN_AFTER);
+                    after.clamp(TimeDelta::seconds(1), TimeDelta::minutes(5))
+                }
                 Err(ChatError::Unsure(why)) => {
                     tracing::warn!(approval = %taken.approval, %why, "a chat did not say that it took a message");
                     AGAIN_AFTER

@@ -6,7 +6,7 @@ use crate::routes::{direct, room, rooms};
 use chrono::TimeDelta;
 use countersign_infra::config::Route;
 use countersign_infra::domain::Timestamp;
-use countersign_infra::domain::announcement::{Announcement, PostKind, Room};
+use countersign_infra::domain::announcement::{Announcement, POSTS_MAX, Post, PostKind, PostState, Room};
 use countersign_infra::domain::approval::{Approval, State};
 use countersign_infra::domain::chat_link::ChatLink;
 use std::collections::BTreeSet;
@@ -14,6 +14,8 @@ use url::Url;
 
 /// Direct messages of one announcement.
 const DIRECT_MAX: usize = 20;
+/// Messages after which nobody is reminded any more: room stays for cards and outcomes.
+const REMINDED_MAX: usize = POSTS_MAX / 2;
 /// What was decided and not answered yet is looked at again after that: a ring may be lost.
 const LOOK_AGAIN: TimeDelta = TimeDelta::seconds(15);
 /// An approval that waits is over by its gateway soon after its deadline.
@@ -135,7 +137,8 @@ fn notes(facts: &Facts<'_>, card: &Card, room: &Room) -> Vec<Wanted> {
         notes.push(note(PostKind::Outcome, card.summary()));
     }
     // Earlier reminders stay as they are.
-    let number = reminder(facts).filter(|_| approval.is_open());
+    let may_remind = approval.is_open() && facts.posted.posts.len() < REMINDED_MAX;
+    let number = reminder(facts).filter(|_| may_remind);
     if let Some(number) = number.filter(|number| *number > 0) {
         let left = (approval.deadline - facts.now).num_minutes().max(0);
         let text = format!("Still waits for {}; {left} min left.", approval.quorum_state());
@@ -147,11 +150,8 @@ fn notes(facts: &Facts<'_>, card: &Card, room: &Room) -> Vec<Wanted> {
     notes
 }
 
-fn is_posted(post: &countersign_infra::domain::announcement::Post) -> bool {
-    matches!(
-        post.state,
-        countersign_infra::domain::announcement::PostState::Posted { .. }
-    )
+fn is_posted(post: &Post) -> bool {
+    matches!(post.state, PostState::Posted { .. })
 }
 
 /// How many reminders should have come by now.

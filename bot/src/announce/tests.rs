@@ -10,7 +10,9 @@ use countersign_infra::approvals::{ApprovalStore, Tell};
 use countersign_infra::chat_links::ChatLinkStore;
 use countersign_infra::config::Route;
 use countersign_infra::domain::Timestamp;
-use countersign_infra::domain::announcement::{Announcement, MessageRef, PostKind, PostState, Room, Turn};
+use countersign_infra::domain::announcement::{
+    Announcement, MessageRef, POSTS_MAX, Post, PostKind, PostState, Room, Turn,
+};
 use countersign_infra::domain::approval::{Approval, Change};
 use countersign_infra::domain::chat_link::{ChatAccount, ChatLink, ChatPlatform};
 use countersign_infra::domain::example;
@@ -429,4 +431,40 @@ async fn who_does_not_decide_is_reminded_and_others_are_asked_and_all_is_quiet_o
         .unwrap()
         .unwrap();
     assert_eq!(stored.due, None);
+}
+
+#[tokio::test]
+async fn a_full_announcement_posts_nothing_twice() {
+    let world = World::new().await;
+    let wall = Wall::new(Trouble::None);
+    let bot = world.announcer(&wall, "");
+    until_shown(&bot, &world).await;
+    let stored = AnnouncementStore::read(&world.store, &world.approval.id)
+        .await
+        .unwrap()
+        .unwrap();
+    let mut full = stored.clone();
+    let room = full.posts[0].room.clone();
+    for number in 0..POSTS_MAX as u32 {
+        full.posts.push(Post {
+            room: room.clone(),
+            kind: PostKind::Reminder { number },
+            state: PostState::Refused { why: String::new() },
+        });
+    }
+    full.version += 1;
+    AnnouncementStore::put(&world.store, &full, Some(&stored))
+        .await
+        .unwrap();
+    let mut world = world;
+    world.withdraw().await;
+    let before = wall.posts().len();
+    for _ in 0..3 {
+        bot.announce(&world.approval.id).await.unwrap();
+    }
+    assert_eq!(wall.posts().len(), before, "there is no room for the outcome's note");
+    assert!(
+        wall.cards().iter().all(|card| card.buttons.is_empty()),
+        "the cards tell of it"
+    );
 }

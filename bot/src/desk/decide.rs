@@ -118,7 +118,7 @@ impl Desk {
         if chosen.choice == Choice::Approve {
             self.must_have_read(&person, &approval, &chosen).await?;
         }
-        if approval.is_open() && self.steps_up(&approval) {
+        if chosen.choice == Choice::Approve && approval.is_open() && self.steps_up(&approval) {
             return self.confirm(request, id, &chosen).await;
         }
         self.cast(request, &person, id, chosen).await

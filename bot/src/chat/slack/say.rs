@@ -84,7 +84,12 @@ pub fn reason_form(approval: &ApprovalId) -> SlackView {
 /// What a form becomes once it was sent off.
 pub fn closing(say: &Say) -> SlackView {
     let text = cut(&say.text, TEXT_CHARS_MAX);
-    let form = SlackModalView::new(plain("Countersign"), vec![words(&text)]).with_close(plain("Close"));
+    let mut blocks = vec![words(&text)];
+    let buttons = buttons(say);
+    if !buttons.is_empty() {
+        blocks.push(SlackActionsBlock::new(buttons).into());
+    }
+    let form = SlackModalView::new(plain("Countersign"), blocks).with_close(plain("Close"));
     SlackView::Modal(form)
 }
 

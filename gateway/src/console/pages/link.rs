@@ -2,11 +2,15 @@
 
 use super::super::Console;
 use super::super::problem::Problem;
+use super::super::vote::FRESH_FOR;
 use super::super::words::person;
 use super::layout::{Page, Who, shown};
 use super::session::{NotShown, Sent, Visitor};
+use super::sign_in::way_in;
 use super::ticket::{over, read, take};
 use axum::extract::{Path, State};
+use axum::http::Uri;
+use chrono::Utc;
 use countersign_infra::domain::audit::Happening;
 use countersign_infra::domain::chat_link::{ChatAccount, ChatLink};
 use countersign_infra::domain::identity::{Person, PersonKind};
@@ -26,10 +30,15 @@ pub struct Yes {
 /// Shows both accounts and asks.
 pub async fn ask(
     State(console): State<Arc<Console>>,
+    uri: Uri,
     visitor: Visitor,
     Path(secret): Path<String>,
 ) -> Result<Page, NotShown> {
     let (_, wish) = wish(&console, &Secret::new(secret)).await?;
+    // The link stands for the groups of the sign-in: an old one would be over soon, or at once.
+    if Utc::now() - visitor.ticket.made > FRESH_FOR {
+        return Err(NotShown::SignIn { at: way_in(uri.path()) });
+    }
     let reader = &visitor.caller.0;
     let former = console
         .pages
