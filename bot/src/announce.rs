@@ -147,27 +147,8 @@ impl Announcer {
             shown: plan.wanted.len() - missing.len(),
         };
         let gives_up = ended(&approval).is_some_and(|at| now - at > GIVE_UP_AFTER);
-        let due = if missing.is_empty() || gives_up {
-            plan.due
-        } else {
-            current.due
-        };
         if missing.is_empty() || gives_up {
-            // Nothing to post: at most the time of the next look is another.
-            if is_later(current.due, due, now) && !current.is_taken(now) && (stored.is_some() || due.is_some()) {
-                let next = Announcement {
-                    due,
-                    turn: None,
-                    version: current.version + 1,
-                    ..current
-                };
-                return match self.announcements.put(&next, stored.as_ref()).await {
-                    Ok(()) => Ok(Look::Done(shown)),
-                    Err(AnnouncementError::Conflict { .. }) => Ok(Look::Again(shown)),
-                    Err(error) => Err(error.into()),
-                };
-            }
-            return Ok(Look::Done(shown));
+            return self.put_off(current, stored.as_ref(), plan.due, shown).await;
         }
         if current.is_taken(now) {
             return Ok(Look::Left(shown));
@@ -176,24 +157,46 @@ impl Announcer {
             return Ok(Look::Again(shown));
         };
         let (posts, again) = self.work(&current, &taken, &missing, until).await;
-        let is_done = again.is_none();
         let next = Announcement {
             posts,
             turn: None,
-            due: match again {
-                None => plan.due,
-                Some(again) => Some(again),
-            },
+            due: again.or(plan.due),
             version: taken.version + 1,
             ..taken.clone()
         };
         match self.announcements.put(&next, Some(&taken)).await {
-            Ok(()) if is_done => Ok(Look::Again(shown)),
+            Ok(()) if again.is_none() => Ok(Look::Again(shown)),
             Ok(()) => Ok(Look::Left(Shown {
                 shown: plan.wanted.len() - self.missing(&next, &plan).len(),
                 ..shown
             })),
             // The turn was over, and somebody else has it.
+            Err(AnnouncementError::Conflict { .. }) => Ok(Look::Again(shown)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Nothing is to be posted now: at most the time of the next look is another.
+    async fn put_off(
+        &self,
+        current: Announcement,
+        stored: Option<&Announcement>,
+        due: Option<Timestamp>,
+        shown: Shown,
+    ) -> Result<Look, AnnounceError> {
+        let now = Utc::now();
+        let is_worth_it = stored.is_some() || due.is_some();
+        if !is_worth_it || current.is_taken(now) || !is_later(current.due, due, now) {
+            return Ok(Look::Done(shown));
+        }
+        let next = Announcement {
+            due,
+            turn: None,
+            version: current.version + 1,
+            ..current
+        };
+        match self.announcements.put(&next, stored).await {
+            Ok(()) => Ok(Look::Done(shown)),
             Err(AnnouncementError::Conflict { .. }) => Ok(Look::Again(shown)),
             Err(error) => Err(error.into()),
         }

@@ -10,23 +10,24 @@ use tokio_util::sync::CancellationToken;
 /// How often something is looked for while there is something, and while there is nothing.
 const OFTEN: Duration = Duration::from_secs(1);
 const SELDOM: Duration = Duration::from_secs(15);
+/// Looks that find nothing, until it is looked for seldom.
+const QUIET_AFTER: u32 = 30;
 /// Announcements of one look, and at once.
 const DUE_MAX: usize = 200;
 const AT_ONCE: usize = 8;
 
-/// Looks until it is told to stop. `rung` wakes it: what a ring left undone is due soon.
-pub async fn sweep(announcer: Arc<Announcer>, rung: Arc<tokio::sync::Notify>, stop: CancellationToken) {
+/// Looks until it is told to stop.
+pub async fn sweep(announcer: Arc<Announcer>, stop: CancellationToken) {
     let mut quiet = 0_u32;
     loop {
         quiet = match look(&announcer).await {
             0 => quiet.saturating_add(1),
             _ => 0,
         };
-        // What was left undone is due within a quarter of a minute: looked for often that long.
-        let pause = if quiet < 30 { OFTEN } else { SELDOM };
+        // Where something was due, more will be: looked for often for a while.
+        let pause = if quiet < QUIET_AFTER { OFTEN } else { SELDOM };
         tokio::select! {
             () = stop.cancelled() => return,
-            () = rung.notified() => quiet = 0,
             () = tokio::time::sleep(pause) => {}
         }
     }

@@ -1,5 +1,5 @@
 //! The floor that the gateway and the bot stand on: the domain's words, the stores where the two programs
-//! meet, and the checks of who is asking.
+//! meet, the checks of who is asking, and what both read at their start: the configuration and the policy.
 #![cfg_attr(
     test,
     allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")
@@ -27,5 +27,6 @@ pub mod recordings;
 pub mod ring;
 pub mod serve;
 pub mod stores;
+pub mod table;
 pub mod telemetry;
 pub mod tickets;

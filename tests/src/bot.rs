@@ -64,7 +64,7 @@ pub struct Chats {
 
 /// A running bot.
 pub struct Bot {
-    _process: Process,
+    process: Process,
 }
 
 impl Bot {
@@ -80,12 +80,12 @@ impl Bot {
             stop_signal: "TERM",
             remove: None,
         })?;
-        Ok(Self { _process: process })
+        Ok(Self { process })
     }
 
     /// The process id.
     pub fn pid(&self) -> u32 {
-        self._process.pid()
+        self.process.pid()
     }
 }
 

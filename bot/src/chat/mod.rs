@@ -13,6 +13,7 @@ pub mod discord;
 #[cfg(test)]
 mod example;
 pub mod inbound;
+mod reception;
 pub mod slack;
 pub mod tls;
 
@@ -59,7 +60,7 @@ pub struct Profile {
     pub outsider: Option<&'static str>,
 }
 
-/// One workspace: a team of Slack, a guild of Discord. Every call ends within 10 s.
+/// One workspace: a team of Slack, a guild of Discord. Each request to it ends within 10 s; a call may take several.
 #[async_trait]
 pub trait Chat: Send + Sync + 'static {
     fn platform(&self) -> ChatPlatform;

@@ -3,7 +3,7 @@
 
 use super::{Desk, clock, unready};
 use crate::chat::{Answer, File, Request, Say};
-use crate::table;
+use crate::csv;
 use chrono::{SecondsFormat, Utc};
 use countersign_infra::domain::Timestamp;
 use countersign_infra::domain::audit::Happening;
@@ -13,6 +13,7 @@ use countersign_infra::domain::ticket::{AuditPage, Purpose, TicketId};
 use countersign_infra::journal::words::parse;
 use countersign_infra::journal::{AuditedOperation, JournalExt, OperationPage, OperationQuery};
 use countersign_infra::policy::GatewayAction;
+use countersign_infra::table::{head, table};
 use std::time::Duration;
 
 /// Operations on one page: as many as a phone shows.
@@ -118,7 +119,7 @@ impl Desk {
         };
         let mut say = Say { text, ..Say::default() };
         if !rows.is_empty() {
-            say.table = Some(table::draw(["TIME", "WHO", "STATE", "ON", "OPERATION"], &rows));
+            say.table = Some(table(["TIME", "WHO", "STATE", "ON", "OPERATION"], &rows));
         }
         if let Some(after) = page.next {
             let purpose = Purpose::AuditPage(AuditPage {
@@ -149,10 +150,10 @@ fn row(operation: &AuditedOperation, now: Timestamp) -> [String; 5] {
     let first_line = operation.display.lines().find(|line| !line.trim().is_empty());
     [
         clock(operation.at, now),
-        table::cell(operation.person_name.as_deref().unwrap_or("-"), 10),
+        head(operation.person_name.as_deref().unwrap_or("-"), 10),
         operation.ending.state.to_string(),
-        table::cell(operation.target.as_deref().unwrap_or("-"), 10),
-        table::cell(first_line.unwrap_or_default(), 40),
+        head(operation.target.as_deref().unwrap_or("-"), 10),
+        head(first_line.unwrap_or_default(), 40),
     ]
 }
 
@@ -178,7 +179,7 @@ fn csv(operations: &[AuditedOperation]) -> Vec<u8> {
         let ending = &operation.ending;
         let outcome = ending.outcome.as_ref();
         let time = |at: Timestamp| at.to_rfc3339_opts(SecondsFormat::Millis, true);
-        table::csv_line(&[
+        csv::line(&[
             time(operation.at),
             operation.person_name.clone().unwrap_or_default(),
             operation.target.clone().unwrap_or_default(),
@@ -199,7 +200,7 @@ fn csv(operations: &[AuditedOperation]) -> Vec<u8> {
             operation.display.clone(),
         ])
     });
-    std::iter::once(table::csv_line(&title.map(str::to_owned)))
+    std::iter::once(csv::line(&title.map(str::to_owned)))
         .chain(lines)
         .collect::<String>()
         .into_bytes()

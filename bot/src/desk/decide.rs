@@ -86,16 +86,12 @@ impl Desk {
             Err(StoreError::NotFound(_)) => return Err(none()),
             Err(error) => return Err(unready(error)),
         };
-        let groups = approval.deciding_groups();
-        let may_see = person.key == approval.requester.key
-            || groups.iter().any(|group| person.groups.contains(group))
-            || self.allows(person, GatewayAction::Audit);
-        match may_see {
+        match approval.concerns(person) || self.allows(person, GatewayAction::Audit) {
             true => Ok(approval),
             // Who clicked has the card before them: it is no secret that there is one.
             false => Err(Answer::say(format!(
                 "You are in none of the groups that decide on {id}: {}.",
-                groups.join(", ")
+                approval.deciding_groups().join(", ")
             ))),
         }
     }

@@ -120,7 +120,7 @@ impl Desk {
         self.policy.current().allows(person, action, Utc::now())
     }
 
-    /// A link to a page of the gateway that is for this account alone, once, for ten minutes.
+    /// The secret of a ticket: it opens what `purpose` says, as long as it `lasts`.
     async fn ticket(&self, purpose: Purpose, lasts: Duration) -> Result<Secret, Answer> {
         let mut random = [0; 32];
         aws_lc_rs::rand::fill(&mut random).map_err(|_| unready("the random source failed"))?;
@@ -185,7 +185,7 @@ fn shown(text: &str) -> String {
     countersign_infra::domain::display::escape(&cut).replace(['\n', '\t'], " ")
 }
 
-/// `14:03:07 UTC`, or with the date where it is another day's.
+/// `14:03 UTC`, or with the date where it is another day's.
 fn clock(at: Timestamp, now: Timestamp) -> String {
     let form = if at.date_naive() == now.date_naive() {
         "%H:%M UTC"

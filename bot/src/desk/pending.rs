@@ -3,13 +3,12 @@
 use super::{Desk, unready};
 use crate::card::Card;
 use crate::chat::{Answer, Request, Say};
-use crate::table;
 use chrono::Utc;
 use countersign_infra::approvals::ApprovalQuery;
 use countersign_infra::domain::approval::Approval;
 use countersign_infra::domain::id::ApprovalId;
-use countersign_infra::domain::identity::Person;
 use countersign_infra::policy::GatewayAction;
+use countersign_infra::table::{head, table};
 
 /// Approvals that one answer looks through, and shows.
 const LOOKED_THROUGH_MAX: usize = 500;
@@ -27,7 +26,7 @@ impl Desk {
         let audits = self.allows(&person, GatewayAction::Audit);
         let seen: Vec<&Approval> = waiting
             .iter()
-            .filter(|approval| audits || concerns(approval, &person))
+            .filter(|approval| audits || approval.concerns(&person))
             .collect();
         if seen.is_empty() {
             return Ok(Answer::say("Nothing waits that concerns you."));
@@ -39,9 +38,9 @@ impl Desk {
             .map(|approval| {
                 [
                     approval.id.to_string(),
-                    table::cell(&approval.requester.name, 12),
+                    head(&approval.requester.name, 12),
                     format!("{}m", (approval.deadline - now).num_minutes().max(0)),
-                    table::cell(
+                    head(
                         &format!("{} on {}", approval.operation.effects.in_words(), approval.place.target),
                         24,
                     ),
@@ -55,7 +54,7 @@ impl Desk {
         };
         Ok(Answer::Say(Box::new(Say {
             text,
-            table: Some(table::draw(["NUMBER", "WHO", "LEFT", "WHAT"], &rows)),
+            table: Some(table(["NUMBER", "WHO", "LEFT", "WHAT"], &rows)),
             ..Say::default()
         })))
     }
@@ -73,9 +72,4 @@ impl Desk {
             ..Say::default()
         })))
     }
-}
-
-fn concerns(approval: &Approval, person: &Person) -> bool {
-    let groups = approval.deciding_groups();
-    approval.requester.key == person.key || groups.iter().any(|group| person.groups.contains(group))
 }

@@ -2,12 +2,12 @@
 
 use super::{Desk, clock, unready};
 use crate::chat::{Answer, Request, Say};
-use crate::table;
 use chrono::{TimeDelta, Utc};
 use countersign_infra::domain::audit::{Event, Happening};
 use countersign_infra::domain::id::SessionId;
 use countersign_infra::journal::JournalQuery;
 use countersign_infra::policy::GatewayAction;
+use countersign_infra::table::{head, table};
 use std::collections::HashSet;
 
 /// Sessions that were opened before are not shown.
@@ -68,9 +68,9 @@ fn said(open: &[Event], more: bool, everybodys: bool) -> Answer {
             };
             [
                 clock(event.at, now),
-                table::cell(event.person_name.as_deref().unwrap_or("-"), 12),
-                table::cell(event.target.as_deref().unwrap_or("-"), 12),
-                table::cell(application, 16),
+                head(event.person_name.as_deref().unwrap_or("-"), 12),
+                head(event.target.as_deref().unwrap_or("-"), 12),
+                head(application, 16),
             ]
         })
         .collect();
@@ -84,7 +84,7 @@ fn said(open: &[Event], more: bool, everybodys: bool) -> Answer {
     };
     Answer::Say(Box::new(Say {
         text,
-        table: Some(table::draw(["SINCE", "WHO", "TARGET", "WITH"], &rows)),
+        table: Some(table(["SINCE", "WHO", "TARGET", "WITH"], &rows)),
         ..Say::default()
     }))
 }

@@ -8,11 +8,9 @@ use anyhow::Context;
 use countersign_infra::config::Speaks;
 use countersign_infra::serve::{ServeLimits, serve};
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -59,8 +57,7 @@ pub async fn run(path: &Path) -> anyhow::Result<()> {
             tracing::error!(%error, "Discord's gateway has ended");
         }
     });
-    let rung = Arc::new(Notify::new());
-    tasks.spawn(sweep(running.app.announcer.clone(), rung, stop.clone()));
+    tasks.spawn(sweep(running.app.announcer.clone(), stop.clone()));
 
     let mut terminated = signal(SignalKind::terminate())?;
     let mut interrupted = signal(SignalKind::interrupt())?;

@@ -74,13 +74,7 @@ pub async fn list_approvals(
 
 /// Whether the caller may know of an approval.
 pub(super) fn may_see(console: &Console, caller: &Caller, approval: &Approval) -> bool {
-    let in_deciding_group = || {
-        approval
-            .deciding_groups()
-            .iter()
-            .any(|group| caller.0.groups.contains(group))
-    };
-    caller.is(&approval.requester.key) || in_deciding_group() || console.allows(&caller.0, GatewayAction::Audit)
+    approval.concerns(&caller.0) || console.allows(&caller.0, GatewayAction::Audit)
 }
 
 /// A page of what the caller may see.

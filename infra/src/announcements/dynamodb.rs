@@ -6,7 +6,9 @@ use crate::domain::Timestamp;
 use crate::domain::announcement::Announcement;
 use crate::domain::id::ApprovalId;
 pub use crate::dynamodb::DynamoStore;
-use crate::dynamodb::{Change, Item, Keys, OPEN, Put, Span, Trouble, Unwritten, check_size, number, text, text_of};
+use crate::dynamodb::{
+    Change, Item, Keys, OPEN, Put, Span, Trouble, Unwritten, check_size, micros, number, text, text_of,
+};
 use async_trait::async_trait;
 
 /// The partition of the index that holds announcements.
@@ -62,11 +64,6 @@ fn keys(approval: &ApprovalId) -> Keys {
         pk: format!("APPROVAL#{approval}"),
         sk: "ANNOUNCEMENT".to_owned(),
     }
-}
-
-/// Microseconds as a text that sorts as they do.
-fn micros(time: Timestamp) -> String {
-    format!("{:017}", time.timestamp_micros().max(0))
 }
 
 fn record(announcement: &Announcement) -> Result<String, AnnouncementError> {

@@ -7,8 +7,8 @@ use crate::domain::audit::Event;
 use crate::domain::id::ApprovalId;
 pub use crate::dynamodb::DynamoStore;
 use crate::dynamodb::{
-    BY_TIME, Change, Item, Keys, Lane, OPEN, Put, SHARDS, Span, Trouble, Unwritten, check_size, number, shard, text,
-    text_of,
+    BY_TIME, Change, Item, Keys, Lane, OPEN, Put, SHARDS, Span, Trouble, Unwritten, check_size, micros, number, shard,
+    text, text_of,
 };
 use crate::journal::dynamodb::{event_puts, without_known};
 use async_trait::async_trait;
@@ -248,11 +248,6 @@ fn shard_key(day: &str, shard: u8) -> String {
 fn day_of(moment: &str) -> Option<String> {
     let micros = moment.split('.').next()?.parse::<i64>().ok()?;
     DateTime::from_timestamp_micros(micros).map(day)
-}
-
-/// Microseconds as a text that sorts as they do.
-fn micros(time: Timestamp) -> String {
-    format!("{:017}", time.timestamp_micros().max(0))
 }
 
 /// When the approval was made: the order of lists.

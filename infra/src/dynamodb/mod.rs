@@ -204,6 +204,11 @@ pub(crate) fn number(value: impl ToString) -> AttributeValue {
     AttributeValue::N(value.to_string())
 }
 
+/// Microseconds as a text that sorts as they do.
+pub(crate) fn micros(time: Timestamp) -> String {
+    format!("{:017}", time.timestamp_micros().max(0))
+}
+
 /// An attribute that is a text; empty when it is not there or no text.
 pub(crate) fn text_of<'i>(item: &'i Item, name: &str) -> &'i str {
     item.get(name)

@@ -224,7 +224,7 @@ impl Line {
 
     async fn hear(&mut self, text: &str, socket: &mut Socket, heart: &mut Heartbeat) -> Result<(), End> {
         let Some(frame) = Frame::read(text) else {
-            self.intake.turn_away(Turned::Malformed);
+            self.intake.reception.turn_away(Turned::Malformed);
             return Ok(());
         };
         match frame.op {
@@ -250,7 +250,7 @@ impl Line {
             }
             Some("INTERACTION_CREATE") => {
                 if let Err(why) = self.take(&frame.d, text) {
-                    self.intake.turn_away(why);
+                    self.intake.reception.turn_away(why);
                 }
             }
             Some(_) | None => {}
@@ -277,7 +277,7 @@ impl Line {
         let Taken::Answering(mut answering) = self.intake.take(&own, heard, evidence)? else {
             return Ok(());
         };
-        self.intake.tasks.spawn(async move {
+        self.intake.reception.tasks.spawn(async move {
             let first = answering.first(begun + ANSWER_WITHIN).await;
             let response = Response::of(first, answering.origin);
             if let Err(error) = answering.chat.call_back(&answering.reply, response).await {

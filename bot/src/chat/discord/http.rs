@@ -32,7 +32,7 @@ async fn interactions(State(intake): State<Arc<DiscordIntake>>, headers: HeaderM
     let until = Instant::now() + ANSWER_WITHIN;
     match take(&intake, &headers, body, until, Utc::now()).await {
         Ok(response) => response,
-        Err(why) => status(intake.turn_away(why)).into_response(),
+        Err(why) => status(intake.reception.turn_away(why)).into_response(),
     }
 }
 
@@ -72,7 +72,7 @@ async fn take(
         return Ok(Json(response.body).into_response());
     }
     // A file goes by a call; the response then says that there is nothing in it, even if the call takes longer.
-    let called = intake.tasks.spawn(async move {
+    let called = intake.reception.tasks.spawn(async move {
         let (chat, reply) = (answering.chat, answering.reply);
         if let Err(error) = chat.call_back(&reply, response).await {
             tracing::warn!(guild = chat.guild.guild, %error, "an answer in Discord could not be shown");

@@ -3,31 +3,21 @@
 use super::client::DiscordChat;
 use super::request::{Act, Heard, Origin, Reply};
 use crate::answer::Answers;
-use crate::chat::inbound::{Counters, Seen, Turned};
+use crate::chat::inbound::{Counters, Turned};
+use crate::chat::reception::Reception;
 use crate::chat::{Answer, Evidence, Request};
 use chrono::Utc;
 use countersign_infra::domain::chat_link::{ChatAccount, ChatPlatform};
 use countersign_infra::domain::id::Digest;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
-use tokio_util::task::TaskTracker;
-
-/// Answers that are worked on at once.
-const AT_ONCE_MAX: usize = 256;
-
-/// Far beyond what an answer may take: something is stuck.
-const STUCK_AFTER: Duration = Duration::from_secs(60);
 
 /// All guilds, and who answers there. Shared by both ways in, so that what comes by both is done once.
 pub struct DiscordIntake {
     pub(super) chats: Vec<Arc<DiscordChat>>,
-    answers: Arc<dyn Answers>,
-    seen: Seen,
-    counters: Counters,
-    room: Arc<Semaphore>,
-    pub(super) tasks: TaskTracker,
+    pub(super) reception: Reception,
 }
 
 /// What is answered within the time that Discord gives.
@@ -55,32 +45,18 @@ pub(super) enum Taken {
 
 impl DiscordIntake {
     pub fn new(chats: Vec<Arc<DiscordChat>>, answers: Arc<dyn Answers>) -> Arc<Self> {
-        Arc::new(Self {
-            chats,
-            answers,
-            seen: Seen::default(),
-            counters: Counters::default(),
-            room: Arc::new(Semaphore::new(AT_ONCE_MAX)),
-            tasks: TaskTracker::new(),
-        })
+        let reception = Reception::new("discord", answers);
+        Arc::new(Self { chats, reception })
     }
 
     /// How many requests were turned away, by why.
     pub fn counters(&self) -> &Counters {
-        &self.counters
+        &self.reception.counters
     }
 
     /// Waits for the answers that are worked on. To be called once nothing comes in any more.
     pub async fn drain(&self, within: Duration) {
-        self.tasks.close();
-        if tokio::time::timeout(within, self.tasks.wait()).await.is_err() {
-            tracing::warn!("answers in Discord were still worked on and are given up");
-        }
-    }
-
-    pub(super) fn turn_away(&self, why: Turned) -> Turned {
-        self.counters.turn_away("discord", why);
-        why
+        self.reception.drain(within).await;
     }
 
     /// Takes what was heard, of one of the guilds that it may be of. Starts to answer, in a task of its own: Discord does
@@ -107,7 +83,9 @@ impl DiscordIntake {
             return Ok(Taken::Answering(ambiguous(chat, origin, heard.reply)));
         }
         let interaction = format!("{}:{}", heard.application, heard.reply.id);
-        self.seen.remember(Digest::of(interaction.as_bytes()), Utc::now())?;
+        self.reception
+            .seen
+            .remember(Digest::of(interaction.as_bytes()), Utc::now())?;
         let request = Request {
             account: ChatAccount {
                 platform: ChatPlatform::Discord,
@@ -133,19 +111,12 @@ impl DiscordIntake {
         reply: Reply,
         request: Request,
     ) -> Result<oneshot::Receiver<Answer>, Turned> {
-        let place = Arc::clone(&self.room)
-            .try_acquire_owned()
-            .map_err(|_| Turned::TooMany)?;
+        let place = self.reception.place()?;
         let (told, answered) = oneshot::channel();
-        let (chat, answers) = (Arc::clone(chat), Arc::clone(&self.answers));
-        self.tasks.spawn(async move {
+        let (chat, answer) = (Arc::clone(chat), self.reception.answering(request));
+        self.reception.tasks.spawn(async move {
             let _place = place;
-            let answer = tokio::time::timeout(STUCK_AFTER, answers.answer(request)).await;
-            let answer = answer.unwrap_or_else(|_| {
-                tracing::error!("an answer in Discord was stuck and is given up");
-                Answer::say("No answer came. Look at the card: it shows how the approval stands.")
-            });
-            if let Err(late) = told.send(answer) {
+            if let Err(late) = told.send(answer.await) {
                 chat.answer_late(&reply, late).await;
             }
         });

@@ -49,7 +49,7 @@ async fn events(State(intake): State<Arc<SlackIntake>>, headers: HeaderMap, body
 }
 
 fn turned_away(intake: &SlackIntake, why: Turned) -> Response {
-    match intake.turn_away(why) {
+    match intake.reception.turn_away(why) {
         // Slack repeats what it holds for lost: it must hear that it is not.
         Turned::Repeated => StatusCode::OK,
         Turned::Unsigned | Turned::Stale | Turned::Tampered | Turned::Foreign => StatusCode::UNAUTHORIZED,
@@ -87,7 +87,7 @@ async fn take(
     let signed = Signed::verify(intake, headers, &body, arrived.now)?;
     let heard = read(&body)?;
     let chat = signed.of(&heard.team, heard.app.as_deref())?;
-    intake.seen.remember(Digest::of(&body), arrived.now)?;
+    intake.reception.seen.remember(Digest::of(&body), arrived.now)?;
     let origin = heard.origin;
     let evidence = Evidence {
         payload: Digest::of(&body),
@@ -119,7 +119,7 @@ async fn take_event(intake: &SlackIntake, headers: &HeaderMap, body: Body, now: 
         Event::Challenge(challenge) => Ok(Json(json!({"challenge": challenge})).into_response()),
         Event::Told { team, app, kind } => {
             signed.of(&team, app.as_deref())?;
-            intake.seen.remember(Digest::of(&body), now)?;
+            intake.reception.seen.remember(Digest::of(&body), now)?;
             lost(&team, &kind);
             Ok(StatusCode::OK.into_response())
         }

@@ -3,62 +3,38 @@
 use super::client::SlackChat;
 use super::request::{Heard, Origin};
 use crate::answer::Answers;
-use crate::chat::inbound::{Counters, Seen, Turned};
-use crate::chat::{Answer, Evidence, Request, Say};
+use crate::chat::inbound::{Counters, Turned};
+use crate::chat::reception::Reception;
+use crate::chat::{Evidence, Request, Say};
 use countersign_infra::domain::chat_link::{ChatAccount, ChatPlatform};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
-use tokio_util::task::TaskTracker;
-
-/// Answers that are worked on at once.
-const AT_ONCE_MAX: usize = 256;
-
-/// Far beyond what an answer may take: something is stuck.
-const STUCK_AFTER: Duration = Duration::from_secs(60);
 
 /// What is left to be said where a request came from, once it is answered.
 pub(super) type Left = oneshot::Receiver<Option<Say>>;
 
-/// All workspaces, and who answers there. Shared by both ways in, so that what comes by both is done once.
+/// All workspaces, and who answers there. Shared by both ways in.
 pub struct SlackIntake {
     pub(super) chats: Vec<Arc<SlackChat>>,
-    answers: Arc<dyn Answers>,
-    pub(super) seen: Seen,
-    counters: Counters,
-    room: Arc<Semaphore>,
-    tasks: TaskTracker,
+    pub(super) reception: Reception,
 }
 
 impl SlackIntake {
     pub fn new(chats: Vec<Arc<SlackChat>>, answers: Arc<dyn Answers>) -> Arc<Self> {
-        Arc::new(Self {
-            chats,
-            answers,
-            seen: Seen::default(),
-            counters: Counters::default(),
-            room: Arc::new(Semaphore::new(AT_ONCE_MAX)),
-            tasks: TaskTracker::new(),
-        })
+        let reception = Reception::new("slack", answers);
+        Arc::new(Self { chats, reception })
     }
 
     /// How many requests were turned away, by why.
     pub fn counters(&self) -> &Counters {
-        &self.counters
+        &self.reception.counters
     }
 
     /// Waits for the answers that are worked on. To be called once nothing comes in any more.
     pub async fn drain(&self, within: Duration) {
-        self.tasks.close();
-        if tokio::time::timeout(within, self.tasks.wait()).await.is_err() {
-            tracing::warn!("answers in Slack were still worked on and are given up");
-        }
-    }
-
-    pub(super) fn turn_away(&self, why: Turned) -> Turned {
-        self.counters.turn_away("slack", why);
-        why
+        self.reception.drain(within).await;
     }
 
     /// Starts to answer, in a task of its own: whoever asked may not wait long enough, and a decision must not be broken
@@ -69,9 +45,7 @@ impl SlackIntake {
             drop(told);
             return Ok(left);
         };
-        let Ok(place) = Arc::clone(&self.room).try_acquire_owned() else {
-            return Err(Turned::TooMany);
-        };
+        let place = self.reception.place()?;
         let request = Request {
             account: ChatAccount {
                 platform: ChatPlatform::Slack,
@@ -82,16 +56,11 @@ impl SlackIntake {
             ask,
             evidence,
         };
-        let (chat, answers) = (Arc::clone(chat), Arc::clone(&self.answers));
+        let (chat, answer) = (Arc::clone(chat), self.reception.answering(request));
         let (origin, reply) = (heard.origin, heard.reply);
-        self.tasks.spawn(async move {
+        self.reception.tasks.spawn(async move {
             let _place = place;
-            let answer = tokio::time::timeout(STUCK_AFTER, answers.answer(request)).await;
-            let answer = answer.unwrap_or_else(|_| {
-                tracing::error!("an answer in Slack was stuck and is given up");
-                Answer::say("No answer came. Look at the card: it shows how the approval stands.")
-            });
-            let left = chat.act(&reply, answer).await;
+            let left = chat.act(&reply, answer.await).await;
             let unheard = match (origin, left) {
                 (Origin::Click, Some(say)) => Some(say),
                 (Origin::Click | Origin::Command | Origin::Form, left) => told.send(left).err().flatten(),

@@ -113,7 +113,7 @@ impl SlackSocketModeClientListener for Listener {
     /// connection are read one after another.
     async fn on_message(&self, client: &SlackSocketModeWssClientId, frame: String) -> Option<String> {
         let Ok(read) = serde_json::from_str::<Frame>(&frame) else {
-            self.intake.turn_away(Turned::Malformed);
+            self.intake.reception.turn_away(Turned::Malformed);
             return None;
         };
         match read.kind.as_str() {
@@ -175,7 +175,7 @@ impl Listener {
         let taken = taken.and_then(|heard| self.start(heard, &frame.payload, raw));
         match taken {
             Err(why) => {
-                self.intake.turn_away(why);
+                self.intake.reception.turn_away(why);
                 None
             }
             Ok(None) => None,
@@ -191,7 +191,7 @@ impl Listener {
             Ok(Event::Told { team, kind, .. }) => lost(&team, &kind),
             Ok(Event::Challenge(_)) => {}
             Err(why) => {
-                self.intake.turn_away(why);
+                self.intake.reception.turn_away(why);
             }
         }
     }
@@ -202,7 +202,7 @@ impl Listener {
         let mut connected = connected.filter(|chat| chat.workspace.is_of(&heard.team, heard.app.as_deref()));
         let chat = connected.next().ok_or(Turned::Foreign)?;
         let payload = Digest::of(payload.to_string().as_bytes());
-        self.intake.seen.remember(payload, Utc::now())?;
+        self.intake.reception.seen.remember(payload, Utc::now())?;
         let origin = heard.origin;
         let evidence = Evidence {
             payload: Digest::of(raw.as_bytes()),

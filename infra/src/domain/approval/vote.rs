@@ -228,6 +228,12 @@ impl Approval {
             .any(|vote| vote.ballot.choice == Choice::Approve && vote.ballot.via.is_direct())
     }
 
+    /// Whether it is somebody's business without any right to audit: the requester's, and theirs who may be asked.
+    pub fn concerns(&self, person: &Person) -> bool {
+        let clauses = &self.terms.clauses;
+        person.key == self.requester.key || clauses.iter().any(|clause| clause.is_met_by(person))
+    }
+
     /// Every group that a clause names, each once.
     pub fn deciding_groups(&self) -> Vec<String> {
         let mut groups: Vec<String> = Vec::new();
