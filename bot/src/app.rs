@@ -87,6 +87,7 @@ impl App {
             chats,
             pages,
             link_lasts: Duration::from_secs(u64::from(bot.link_hours_max) * 3600),
+            verified_email: bot.verified_email,
             step_up_rules: bot.step_up_rules.iter().cloned().collect(),
             tasks: tasks.clone(),
         });

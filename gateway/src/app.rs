@@ -2,6 +2,7 @@
 
 use crate::console::{self, ApiLimits, Console, ConsoleParts, PageParts, ServeLimits, SignInEntry, TargetEntry};
 use crate::digests::{Digests, Means};
+use crate::directory::Directory;
 use crate::gate::Gate;
 use crate::grants::Grants;
 use crate::hold::{Holds, Writers};
@@ -37,6 +38,7 @@ pub struct App {
     pub config: Config,
     pub targets: BTreeMap<String, KnownTarget>,
     pub verifier: Arc<Verifier>,
+    pub directory: Arc<Directory>,
     /// Clients that wait for their person to sign in by a browser.
     pub web: WebSignIns,
     pub vault: Vault,
@@ -108,7 +110,7 @@ pub async fn run(config: PathBuf) -> anyhow::Result<()> {
     countersign_infra::telemetry::start(config.gateway.log_json);
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
-    let (app, stores, recording_keys) = assemble(config, &stop).await?;
+    let (app, stores, recording_keys) = assemble(config, &stop, &tasks).await?;
     let app = Arc::new(app);
     settle::earlier_run(&app.spool, &app.trail).await;
 
@@ -181,7 +183,11 @@ pub async fn run(config: PathBuf) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn assemble(config: Config, stop: &CancellationToken) -> anyhow::Result<(App, Stores, Keyring)> {
+async fn assemble(
+    config: Config,
+    stop: &CancellationToken,
+    tasks: &TaskTracker,
+) -> anyhow::Result<(App, Stores, Keyring)> {
     let directory = config.gateway.data_dir.clone();
     let (key, recording_keys) = {
         let directory = directory.clone();
@@ -230,6 +236,10 @@ async fn assemble(config: Config, stop: &CancellationToken) -> anyhow::Result<(A
             .map(|target| (target.name.clone(), KnownTarget::of(target)))
             .collect(),
         verifier: Arc::new(verifier),
+        directory: Arc::new(Directory::new(
+            config.bot.is_some().then(|| stores.directory.clone()),
+            tasks.clone(),
+        )),
         web: WebSignIns::new(stores.tickets.clone(), pages(&config)),
         vault,
         gate: Arc::new(Gate::new(
@@ -323,6 +333,7 @@ fn console_parts(
         operations: stores.operations,
         recording_keys,
         verifier: app.verifier.clone(),
+        directory: app.directory.clone(),
         policy: app.gate.policy().clone(),
         sessions: app.sessions.clone(),
         targets: targets.collect(),

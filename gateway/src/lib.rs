@@ -9,6 +9,7 @@ pub mod catalog;
 pub mod cli;
 pub mod console;
 pub mod digests;
+pub mod directory;
 pub mod gate;
 pub mod grants;
 pub mod hold;

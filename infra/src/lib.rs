@@ -13,6 +13,7 @@ pub mod chat_links;
 pub mod config;
 #[cfg(any(test, feature = "contract"))]
 pub mod crash;
+pub mod directory;
 pub mod domain;
 pub mod dynamodb;
 pub mod embedded;

@@ -5,6 +5,7 @@ use crate::approvals::ApprovalStore;
 use crate::aws::Aws;
 use crate::chat_links::ChatLinkStore;
 use crate::config::{AwsStore, Config, OperationsKey, Store};
+use crate::directory::DirectoryStore;
 use crate::dynamodb::DynamoStore;
 use crate::embedded::EmbeddedStore;
 use crate::grants::GrantStore;
@@ -55,6 +56,7 @@ pub struct Stores {
     pub recordings: Arc<dyn RecordingStore>,
     pub operations: Arc<dyn OperationStore>,
     pub chat_links: Arc<dyn ChatLinkStore>,
+    pub directory: Arc<dyn DirectoryStore>,
     pub tickets: Arc<dyn TicketStore>,
     pub announcements: Arc<dyn AnnouncementStore>,
     pub grants: Arc<dyn GrantStore>,
@@ -79,6 +81,7 @@ impl Stores {
                     recordings: Arc::new(DiskRecordings::under(&directory)),
                     operations: Arc::new(DiskOperations::under(&directory, Arc::new(keys))),
                     chat_links: Arc::new(store.clone()),
+                    directory: Arc::new(store.clone()),
                     tickets: Arc::new(store.clone()),
                     announcements: Arc::new(store.clone()),
                     grants: Arc::new(store),
@@ -150,6 +153,7 @@ impl Stores {
             recordings: Arc::new(recordings),
             operations: Arc::new(operations),
             chat_links: Arc::new(store.clone()),
+            directory: Arc::new(store.clone()),
             tickets: Arc::new(store.clone()),
             announcements: Arc::new(store.clone()),
             grants: Arc::new(store),

@@ -1,9 +1,12 @@
 //! Who clicked: the person for whom a chat account speaks.
 
-use super::{Desk, unready, with_link};
+use super::{Desk, named, unready, with_link};
 use crate::chat::{Answer, ChatError, Profile, Request};
 use chrono::Utc;
-use countersign_infra::domain::chat_link::ChatAccount;
+use countersign_infra::chat_links::ChatLinkError;
+use countersign_infra::domain::audit::Happening;
+use countersign_infra::domain::chat_link::{ChatAccount, ChatLink};
+use countersign_infra::domain::directory::mailbox;
 use countersign_infra::domain::identity::Person;
 use countersign_infra::domain::ticket::{LinkChat, Purpose};
 use std::collections::HashMap;
@@ -39,11 +42,9 @@ impl Profiles {
 }
 
 impl Desk {
-    /// The person, as a sign-in proved; else what to tell who asked.
+    /// The person, as their last sign-in said; else what to tell who asked.
     pub(super) async fn person(&self, request: &Request) -> Result<Person, Answer> {
-        self.profile(&request.account).await?;
-        let link = self.stores.chat_links.read(&request.account).await.map_err(unready)?;
-        let Some(link) = link else {
+        let Some(link) = self.known(request).await? else {
             let text = "This chat account is linked to nobody yet. Sign in once, and it speaks for you here.";
             return Err(self.link_with(request, text).await);
         };
@@ -59,23 +60,89 @@ impl Desk {
 
     /// `/countersign link`.
     pub(super) async fn link(&self, request: &Request) -> Result<Answer, Answer> {
-        self.profile(&request.account).await?;
-        let link = self.stores.chat_links.read(&request.account).await.map_err(unready)?;
-        let text = match &link {
+        let text = match &self.known(request).await? {
             None => "Sign in, and this chat account speaks for you here.".to_owned(),
             Some(link) => format!(
-                "This chat account speaks for {} since {}. Sign in again to renew your groups, or as somebody else.",
+                "This chat account speaks for {} since {}{}. Sign in again to renew your groups, or as somebody else.",
                 link.person.name,
-                link.linked.format("%Y-%m-%d")
+                link.linked.format("%Y-%m-%d"),
+                match &link.mailbox {
+                    Some(mailbox) => format!(", by its address {mailbox}"),
+                    None => String::new(),
+                }
             ),
         };
         Ok(self.link_with(request, &text).await)
     }
 
+    /// The account's link, as of its person's last sign-in.
+    async fn known(&self, request: &Request) -> Result<Option<ChatLink>, Answer> {
+        let profile = self.profile(&request.account).await?;
+        let verified = profile.email.as_deref().filter(|_| self.verified_email);
+        let mailbox = verified.and_then(mailbox);
+        let stored = self.stores.chat_links.read(&request.account).await.map_err(unready)?;
+        match stored {
+            // One that an address made stands as long as the workspace says the same.
+            Some(link) if link.mailbox.is_none() || link.mailbox == mailbox => Ok(Some(self.refreshed(link).await?)),
+            former => match mailbox {
+                Some(mailbox) => self.link_by(request, mailbox, former).await,
+                None => Ok(None),
+            },
+        }
+    }
+
+    /// What a later sign-in said, anywhere, counts: also that somebody is in a group no more.
+    async fn refreshed(&self, link: ChatLink) -> Result<ChatLink, Answer> {
+        let entry = self.stores.directory.read(&link.person.key).await.map_err(unready)?;
+        let Some(entry) = entry.filter(|entry| entry.as_of > link.refreshed) else {
+            return Ok(link);
+        };
+        let refreshed = link.refresh(entry.person, entry.as_of).map_err(unready)?;
+        // Kept for whom to write to; another click may have been first.
+        if let Err(error) = self.stores.chat_links.put(&refreshed, Some(&link)).await {
+            tracing::debug!(account = %link.account, %error, "a chat link was not refreshed in the store");
+        }
+        Ok(refreshed)
+    }
+
+    /// Links the account to whom its verified address means, if that is one person.
+    async fn link_by(
+        &self,
+        request: &Request,
+        mailbox: String,
+        former: Option<ChatLink>,
+    ) -> Result<Option<ChatLink>, Answer> {
+        let found = self.stores.directory.find(&mailbox).await.map_err(unready)?;
+        let [entry] = found.as_slice() else {
+            if found.len() > 1 {
+                tracing::warn!(account = %request.account, people = found.len(), "an address means more than one person");
+            }
+            return Ok(None);
+        };
+        let linked = Happening::ChatLinked {
+            account: request.account.clone(),
+            account_name: named(&request.account, &request.name),
+            team_name: request.account.team.clone(),
+            former: former.as_ref().map(|link| link.person.key.clone()),
+            former_name: former.as_ref().map(|link| link.person.name.clone()),
+            mailbox: Some(mailbox.clone()),
+        };
+        self.journal.note(&entry.person, linked).await.map_err(unready)?;
+        let link = ChatLink::by_mailbox(request.account.clone(), entry, mailbox, former.as_ref(), Utc::now());
+        match self.stores.chat_links.put(&link, former.as_ref()).await {
+            Ok(()) => {
+                tracing::info!(account = %link.account, person = link.person.name, "a chat account was linked by its address");
+                Ok(Some(link))
+            }
+            Err(ChatLinkError::Conflict { current }) if current.as_deref() == Some(&link) => Ok(Some(link)),
+            Err(error) => Err(unready(error)),
+        }
+    }
+
     async fn link_with(&self, request: &Request, text: &str) -> Answer {
         let purpose = Purpose::LinkChat(LinkChat {
             account: request.account.clone(),
-            account_name: super::named(&request.account, &request.name),
+            account_name: named(&request.account, &request.name),
             team_name: request.account.team.clone(),
         });
         let url = match self.ticket(purpose, LINK_OPEN).await {

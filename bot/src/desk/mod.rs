@@ -46,6 +46,8 @@ pub struct DeskParts {
     pub pages: Url,
     /// How long a sign-in stands for what its person may do.
     pub link_lasts: Duration,
+    /// The address that a workspace verified says whose account it is.
+    pub verified_email: bool,
     /// Votes on what these rules hold are confirmed by a fresh sign-in.
     pub step_up_rules: BTreeSet<String>,
     pub tasks: TaskTracker,
@@ -63,6 +65,7 @@ pub struct Desk {
     limits: Limits,
     pages: Url,
     link_lasts: Duration,
+    verified_email: bool,
     step_up_rules: BTreeSet<String>,
     tasks: TaskTracker,
 }
@@ -81,6 +84,7 @@ impl Desk {
             limits: Limits::default(),
             pages: parts.pages,
             link_lasts: parts.link_lasts,
+            verified_email: parts.verified_email,
             step_up_rules: parts.step_up_rules,
             tasks: parts.tasks,
         })

@@ -233,12 +233,16 @@ fn in_words(what: &Happening) -> String {
             account,
             account_name,
             former_name,
+            mailbox,
             ..
         } => {
+            let by = mailbox
+                .as_ref()
+                .map_or(String::new(), |mailbox| format!(", by the address {mailbox}"));
             let former = former_name
                 .as_ref()
                 .map_or(String::new(), |name| format!(", in place of {name}"));
-            format!("{account} ({account_name}) speaks for them{former}")
+            format!("{account} ({account_name}) speaks for them{by}{former}")
         }
         Happening::DigestSigned { name, sessions, .. } => format!("digests/{name} names {sessions} sessions"),
     }

@@ -38,6 +38,7 @@ impl FromRequestParts<Arc<Console>> for Caller {
     async fn from_request_parts(parts: &mut Parts, console: &Arc<Console>) -> Result<Self, Problem> {
         let token = bearer(parts)?;
         let signed_in = console.verifier.verify(token, Utc::now()).await.map_err(refused)?;
+        console.directory.saw(&signed_in);
         if let Some(asked_by) = parts.extensions.get::<AskedBy>() {
             asked_by.set(signed_in.person.name.clone());
         }

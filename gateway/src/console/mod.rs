@@ -53,6 +53,7 @@ pub use vote::{ChoiceWord, ViaWord, VoteBody};
 pub use withdraw::WithdrawBody;
 
 use crate::catalog::Listed;
+use crate::directory::Directory;
 use crate::sessions::SessionRegistry;
 use axum::extract::DefaultBodyLimit;
 use chrono::Utc;
@@ -115,6 +116,8 @@ pub struct ConsoleParts {
     /// With which recordings are checked: this gateway's own key first, then those of others that it was given.
     pub recording_keys: Keyring,
     pub verifier: Arc<Verifier>,
+    /// Told of who signs in.
+    pub directory: Arc<Directory>,
     pub policy: PolicyHandle,
     pub sessions: SessionRegistry,
     pub targets: Vec<TargetEntry>,
@@ -147,6 +150,7 @@ pub struct Console {
     reader: Arc<dyn Journal>,
     journal: SharedJournal,
     verifier: Arc<Verifier>,
+    directory: Arc<Directory>,
     policy: PolicyHandle,
     sessions: SessionRegistry,
     targets: Vec<TargetEntry>,
@@ -185,6 +189,7 @@ impl Console {
             reader: parts.journal,
             journal,
             verifier: parts.verifier,
+            directory: parts.directory,
             policy: parts.policy,
             sessions: parts.sessions,
             targets: parts.targets,

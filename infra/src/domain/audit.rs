@@ -106,6 +106,9 @@ pub enum Happening {
         /// For whom it spoke before.
         former: Option<PersonKey>,
         former_name: Option<String>,
+        /// The verified address that made the link; none where the person confirmed it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mailbox: Option<String>,
     },
     /// The gateway signed a digest of its sessions, so that a digest which is removed shows.
     DigestSigned {
@@ -217,10 +220,12 @@ impl Happening {
                 account_name,
                 team_name,
                 former_name,
+                mailbox,
                 ..
             } => [&account.user, account_name, team_name]
                 .into_iter()
                 .chain(former_name)
+                .chain(mailbox)
                 .map(String::as_str)
                 .collect(),
             Self::DigestSigned { name, .. } => vec![name],

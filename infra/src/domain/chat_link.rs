@@ -1,6 +1,7 @@
 //! A chat link: which person a chat account speaks for, as a sign-in proved.
 
 use super::Timestamp;
+use super::directory::DirectoryEntry;
 use super::identity::Person;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -46,6 +47,10 @@ pub struct ChatLink {
     pub linked: Timestamp,
     /// The last sign-in.
     pub refreshed: Timestamp,
+    /// The address that made the link, as the workspace had verified it; none where the person confirmed the link. It
+    /// stands as long as the workspace says the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mailbox: Option<String>,
     /// Counts the changes of the record.
     pub version: u64,
 }
@@ -63,7 +68,23 @@ impl ChatLink {
             person,
             linked: now,
             refreshed: now,
+            mailbox: None,
             version: former.map_or(0, |former| former.version.saturating_add(1)),
+        }
+    }
+
+    /// Links an account to the person whose verified address is the account's; as of their last sign-in.
+    pub fn by_mailbox(
+        account: ChatAccount,
+        entry: &DirectoryEntry,
+        mailbox: String,
+        former: Option<&Self>,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            refreshed: entry.as_of,
+            mailbox: Some(mailbox),
+            ..Self::link(account, entry.person.clone(), former, now)
         }
     }
 
@@ -90,7 +111,7 @@ impl ChatLink {
 
 #[cfg(test)]
 mod tests {
-    use super::{ChatLink, OtherPerson};
+    use super::{ChatLink, DirectoryEntry, OtherPerson};
     use crate::domain::example::{alice, at, bob, chat_account, person};
     use std::time::Duration;
 
@@ -104,6 +125,21 @@ mod tests {
         assert_eq!(link.refresh(bob(), at(60)), Err(OtherPerson));
         let other = ChatLink::link(chat_account(1), bob(), Some(&refreshed), at(90));
         assert_eq!((other.person, other.linked, other.version), (bob(), at(90), 2));
+    }
+
+    #[test]
+    fn an_address_links_as_of_the_last_sign_in() {
+        let entry = DirectoryEntry {
+            person: bob(),
+            as_of: at(5),
+        };
+        let link = ChatLink::by_mailbox(chat_account(1), &entry, "bob@example.com".to_owned(), None, at(60));
+        assert_eq!((link.linked, link.refreshed), (at(60), at(5)));
+        let refreshed = link.refresh(bob(), at(70)).unwrap();
+        assert_eq!(refreshed.mailbox.as_deref(), Some("bob@example.com"));
+        // Whoever confirms it by a sign-in needs the address no more.
+        let confirmed = ChatLink::link(chat_account(1), bob(), Some(&refreshed), at(80));
+        assert_eq!(confirmed.mailbox, None);
     }
 
     #[test]

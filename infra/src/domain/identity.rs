@@ -43,4 +43,6 @@ pub struct Person {
 pub struct SignedIn {
     pub person: Person,
     pub expires: Timestamp,
+    /// When the issuer said what the person is, where the token says it (`iat`) and was read just now.
+    pub issued: Option<Timestamp>,
 }

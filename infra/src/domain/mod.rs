@@ -5,6 +5,7 @@ pub mod announcement;
 pub mod approval;
 pub mod audit;
 pub mod chat_link;
+pub mod directory;
 pub mod display;
 pub mod effect;
 #[cfg(any(test, feature = "contract"))]

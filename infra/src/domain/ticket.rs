@@ -256,6 +256,7 @@ impl Ticket {
             Purpose::PageSession(session) => Some(SignedIn {
                 person: session.person.clone(),
                 expires: self.expires,
+                issued: None,
             }),
             Purpose::SignIn(_)
             | Purpose::LinkChat(_)
@@ -334,6 +335,7 @@ mod tests {
         SignedIn {
             person: alice(),
             expires: at(600),
+            issued: None,
         }
     }
 

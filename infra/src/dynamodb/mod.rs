@@ -10,6 +10,8 @@
 //! | `GRANT#<grant>` | `SESSION` | which session the grant is of |
 //! | `CHAT#<platform>#<hash of team and user>` | `LINK` | whose chat account it is |
 //! | `TICKET#<hash of a secret>` | `TICKET` | what a link or a cookie stands for |
+//! | `PERSON#<hash of a person's key>` | `DIRECTORY` | the person as of their last sign-in |
+//! | `MAILBOX#<hash of an address>` | `PERSON#<hash>` | a person whose sign-in said that address |
 //! | `DAYS#A`, `DAYS#E` | `yyyy-mm-dd` | a day that has approvals, events |
 //!
 //! Whatever decides is read from the table itself, strongly consistent, and written under a condition. The indexes
@@ -60,7 +62,7 @@ const MARKED_MAX: usize = 10_000;
 /// A store in one DynamoDB table. Cheap to clone; many programs may share the table.
 ///
 /// Implements [`crate::approvals::ApprovalStore`], [`crate::journal::Journal`], [`crate::grants::GrantStore`],
-/// [`crate::chat_links::ChatLinkStore`] and [`crate::tickets::TicketStore`]. Every request waits at most
+/// [`crate::chat_links::ChatLinkStore`], [`crate::directory::DirectoryStore`] and [`crate::tickets::TicketStore`]. Every request waits at most
 /// [`TURN_SECONDS_MAX`] for its turn, or for another's mark of the same kind, and then ends within [`CALL_SECONDS_MAX`];
 /// a call may make several requests. A call whose future is dropped may or may not have been carried out.
 #[derive(Clone, Debug)]

@@ -5,7 +5,15 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// The steps from an empty file to the newest schema. A step that was released is never changed: add another.
-const STEPS: [&str; 6] = [APPROVALS, JOURNAL, PEOPLE, GRANTS_AND_LINKS, ANNOUNCEMENTS, TICKETS];
+const STEPS: [&str; 7] = [
+    APPROVALS,
+    JOURNAL,
+    PEOPLE,
+    GRANTS_AND_LINKS,
+    ANNOUNCEMENTS,
+    TICKETS,
+    DIRECTORY,
+];
 
 const APPROVALS: &str = "
 CREATE TABLE approvals (
@@ -142,6 +150,19 @@ CREATE TABLE tickets (
     record TEXT NOT NULL
 ) STRICT;
 CREATE INDEX tickets_expires ON tickets (expires);
+";
+
+// `record` is the truth; the other columns are what conditions and searches read.
+const DIRECTORY: &str = "
+CREATE TABLE directory (
+    issuer TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    mailbox TEXT,
+    as_of INTEGER NOT NULL,
+    record TEXT NOT NULL,
+    PRIMARY KEY (issuer, subject)
+) STRICT;
+CREATE INDEX directory_mailbox ON directory (mailbox) WHERE mailbox IS NOT NULL;
 ";
 
 /// How long SQLite itself waits for another process's lock. Below a call's deadline, so that the reason is told.
@@ -419,7 +440,7 @@ mod tests {
         drop(open_with(&path, &newer).unwrap());
         check_refused(
             &path,
-            "was written by a newer version (its schema is 7, this program knows 6)",
+            "was written by a newer version (its schema is 8, this program knows 7)",
         );
     }
 

@@ -47,6 +47,7 @@ pub(super) fn signed_in(issuer: &Issuer, claims: &Claims, validity: Validity) ->
     Ok(SignedIn {
         person,
         expires: validity.ends,
+        issued: time(claims, "iat")?,
     })
 }
 

@@ -509,5 +509,5 @@ fn profile(team: &Team, user: &User) -> Value {
     json!({"id": user.id, "team_id": home, "name": user.name, "real_name": user.name, "deleted": user.deleted,
         "profile": profile, "tz": user.tz, "tz_label": user.tz, "tz_offset": 3600, "is_admin": false, "is_owner": false,
         "is_primary_owner": false, "is_restricted": user.is_restricted, "is_ultra_restricted": user.is_ultra_restricted,
-        "is_stranger": user.is_stranger, "is_bot": user.is_bot, "is_app_user": false, "updated": 1_700_000_000})
+        "is_stranger": user.is_stranger, "is_bot": user.is_bot, "is_app_user": false, "is_email_confirmed": user.is_email_confirmed, "updated": 1_700_000_000})
 }

@@ -32,6 +32,7 @@ pub struct User {
     pub id: String,
     pub name: String,
     pub email: Option<String>,
+    pub is_email_confirmed: bool,
     pub is_bot: bool,
     /// A guest of several channels.
     pub is_restricted: bool,
@@ -52,6 +53,7 @@ impl User {
             id: id.to_owned(),
             name: name.to_owned(),
             email: Some(format!("{name}@example.com")),
+            is_email_confirmed: true,
             is_bot: false,
             is_restricted: false,
             is_ultra_restricted: false,
@@ -220,6 +222,7 @@ impl State {
         let bot = User {
             is_bot: true,
             email: None,
+            is_email_confirmed: false,
             ..User::member(&bot_user, "countersign")
         };
         let team = Team {

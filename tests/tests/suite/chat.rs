@@ -8,6 +8,7 @@ use std::process::Output;
 use tokio::task::JoinHandle;
 
 mod commands;
+mod people;
 mod refusals;
 mod weather;
 

@@ -124,6 +124,7 @@ impl Data {
             recordings: self.recordings.clone(),
             operations: operations(self.dir.path()),
             chat_links: Arc::new(self.journal.clone()),
+            directory: Arc::new(self.journal.clone()),
             tickets: Arc::new(self.journal.clone()),
             announcements: Arc::new(self.journal.clone()),
             grants: Arc::new(self.journal.clone()),

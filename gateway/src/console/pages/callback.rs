@@ -62,6 +62,7 @@ pub async fn callback(
     };
     let arrived = sign_in.finish(&brought.answer, &journey, Utc::now()).await;
     let arrived = arrived.map_err(not_signed_in)?;
+    console.directory.saw(&arrived);
     let anew = begun.anew.then_some(ticket.made);
     enter(&console, arrived, anew, &headers, &begun.return_to).await
 }

@@ -73,6 +73,7 @@ pub async fn link(
         team_name: wish.team_name.clone(),
         former: former.as_ref().map(|link| link.person.key.clone()),
         former_name: former.as_ref().map(|link| link.person.name.clone()),
+        mailbox: None,
     };
     console
         .journal

@@ -87,6 +87,7 @@ impl Visitor {
         SignedIn {
             person: self.caller.0.clone(),
             expires: self.ticket.expires,
+            issued: None,
         }
     }
 

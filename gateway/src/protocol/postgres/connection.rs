@@ -220,9 +220,9 @@ fn split(stream: ClientStream, message_bytes_max: usize) -> (ClientReader, Clien
 }
 
 async fn verify(app: &App, token: &str) -> Result<SignedIn, Refusal> {
-    app.verifier
-        .verify(token, Utc::now())
-        .await
+    let verified = app.verifier.verify(token, Utc::now()).await;
+    verified
+        .inspect(|signed_in| app.directory.saw(signed_in))
         .map_err(|error| match error {
             TokenError::Refused(why) => Refusal::new(Cause::SignIn, format!("countersign: {why}"))
                 .hint("The password is the token of your identity provider: sign in there again and use the new one."),

@@ -189,6 +189,7 @@ impl WebSignIns {
             Some(ConnectAnswer::Person { person, until }) => Ok(SignedIn {
                 person: person.clone(),
                 expires: *until,
+                issued: None,
             }),
             Some(ConnectAnswer::Refused { why }) => {
                 Err(Refusal::new(Cause::SignIn, format!("countersign: the sign-in was refused: {why}")).into())

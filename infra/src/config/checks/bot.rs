@@ -18,9 +18,8 @@ impl Checks<'_> {
             self.problem("bot.listen", text);
         }
         self.bounded("bot.link_hours_max", u64::from(bot.link_hours_max), 1..=8760);
-        if bot.verified_email {
-            let text =
-                "linking by the workspace's e-mail address is not there yet: leave it out, people link by a sign-in";
+        if bot.verified_email && bot.slack.is_empty() {
+            let text = "Discord tells nobody's e-mail address: it is of use with [[bot.slack]] only";
             self.problem("bot.verified_email", text.to_owned());
         }
         let mut workspaces = BTreeSet::new();

@@ -256,6 +256,7 @@ mod tests {
                 team_name: text(),
                 former: Some(alice().key),
                 former_name: Some(text()),
+                mailbox: Some(text()),
             },
             Happening::DigestSigned {
                 name: text(),

@@ -5,6 +5,7 @@ use axum::body::Body;
 use axum::http::{Method, Request, StatusCode, header};
 use chrono::Utc;
 use countersign_gateway::console::{ApiLimits, Console, ConsoleParts, PageParts, SignInEntry, TargetEntry, router};
+use countersign_gateway::directory::Directory;
 use countersign_gateway::sessions::SessionRegistry;
 use countersign_infra::approvals::StoreClock;
 use countersign_infra::approvals::embedded::EmbeddedStore;
@@ -134,6 +135,7 @@ impl Room {
             operations: self.operations.clone(),
             recording_keys: SigningKey::generate().unwrap().public().clone().into(),
             verifier: Arc::new(Verifier::new(vec![trusted]).unwrap()),
+            directory: Arc::new(Directory::new(None, TaskTracker::new())),
             policy: self.policy.clone(),
             sessions: self.sessions.clone(),
             targets: vec![TargetEntry {

@@ -5,7 +5,7 @@ use countersign_tests::bot::{ChatOptions, Chats, Way};
 use countersign_tests::{discord, slack};
 
 /// What an account was told in Slack last, once it contains a text.
-async fn told(chats: &Chats, user: &str, text: &str) -> slack::Message {
+pub(super) async fn told(chats: &Chats, user: &str, text: &str) -> slack::Message {
     let found = chats.slack.wait_for(text, |slack| {
         let told = slack.ephemerals(slack::TEAM, user);
         told.into_iter().find(|message| message.body.to_string().contains(text))

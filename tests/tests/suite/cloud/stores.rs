@@ -6,6 +6,7 @@ use countersign_infra::announcements::{self, flaky::FlakyAnnouncements};
 use countersign_infra::approvals::contract;
 use countersign_infra::approvals::flaky::FlakyApprovals;
 use countersign_infra::chat_links::{self, flaky::FlakyChatLinks};
+use countersign_infra::directory::{self, flaky::FlakyDirectory};
 use countersign_infra::domain::Timestamp;
 use countersign_infra::domain::audit::{Chain, Event, Happening, verify_chain};
 use countersign_infra::domain::example::alice;
@@ -38,6 +39,12 @@ async fn approvals_in_dynamodb_keep_the_contract_on_a_bad_line() {
     for seed in [1, 2] {
         contract::holds(Arc::new(FlakyApprovals::new(store().await, Schedule::new(seed)))).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_directory_in_dynamodb_keeps_the_contract() {
+    directory::contract::holds(Arc::new(store().await)).await;
+    directory::contract::holds(Arc::new(FlakyDirectory::new(store().await, Schedule::new(1)))).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

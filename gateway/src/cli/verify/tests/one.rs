@@ -82,6 +82,7 @@ async fn a_changed_byte_of_the_journal_is_named() {
         recordings,
         operations: operations(dir.path()),
         chat_links: Arc::new(journal.clone()),
+        directory: Arc::new(journal.clone()),
         tickets: Arc::new(journal.clone()),
         announcements: Arc::new(journal.clone()),
         grants: Arc::new(journal),
