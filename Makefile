@@ -41,7 +41,7 @@ cloud-install: packages-test
 terraform-test:
 	@terraform/test.sh
 
-# Without FIGURES all: memory, decision, requests, recording, recovery. About fifteen minutes.
+# Without FIGURES all: memory, decision, click, requests, recording, recovery. About fifteen minutes.
 figures: packages-demo cloud-install
 	$(CARGO) build --workspace $(if $(RELEASE),--release,)
 	$(TARGET)/$(if $(RELEASE),release,debug)/figures $(FIGURES)

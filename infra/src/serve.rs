@@ -1,9 +1,13 @@
 //! Accepts connections of an HTTP service, within bounds that a slow or silent client cannot stretch.
 
 use axum::Router;
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use std::convert::Infallible;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -12,6 +16,7 @@ use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tower::ServiceExt;
 
 /// Bounds on connections.
 #[derive(Clone, Debug)]
@@ -37,6 +42,20 @@ impl Default for ServeLimits {
             connection_max: Duration::from_secs(300),
             drain_max: Duration::from_secs(10),
         }
+    }
+}
+
+/// Who is at the other end of the connection: a client, or what stands before the service. The unspecified address where
+/// a request came by no connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub IpAddr);
+
+impl<S: Send + Sync> FromRequestParts<S> for Peer {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let peer = parts.extensions.get::<Self>().copied();
+        Ok(peer.unwrap_or(Self(IpAddr::V4(Ipv4Addr::UNSPECIFIED))))
     }
 }
 
@@ -96,26 +115,34 @@ async fn connection(
     limits: ServeLimits,
     shutdown: CancellationToken,
 ) {
+    let Ok(peer) = stream.peer_addr().map(|peer| Peer(peer.ip())) else {
+        // It is gone already.
+        return;
+    };
     let Some(tls) = tls else {
-        return requests(stream, router, &limits, shutdown).await;
+        return requests(stream, peer, router, &limits, shutdown).await;
     };
     match tokio::time::timeout(limits.handshake_max, tls.accept(stream)).await {
-        Ok(Ok(stream)) => requests(stream, router, &limits, shutdown).await,
+        Ok(Ok(stream)) => requests(stream, peer, router, &limits, shutdown).await,
         Ok(Err(error)) => tracing::debug!(%error, "an API client failed the TLS handshake"),
         Err(_) => tracing::debug!("an API client did not finish the TLS handshake"),
     }
 }
 
-async fn requests<S>(stream: S, router: Router, limits: &ServeLimits, shutdown: CancellationToken)
+async fn requests<S>(stream: S, peer: Peer, router: Router, limits: &ServeLimits, shutdown: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
+    let service = router.map_request(move |mut request: axum::http::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(peer);
+        request
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head_max)
         .max_buf_size(HEAD_BYTES_MAX)
         .max_headers(HEADERS_MAX)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::time::timeout(limits.connection_max, async {
         tokio::select! {

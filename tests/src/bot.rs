@@ -3,6 +3,7 @@
 use crate::discord::{self, Discord};
 use crate::harness::{Gateway, GatewayOptions, program};
 use crate::ports::free_port;
+use crate::postgres::Postgres;
 use crate::process::{Process, Program};
 use crate::slack::{self, Endpoints, Slack};
 use crate::wait::eventually;
@@ -16,6 +17,7 @@ use countersign_infra::embedded::EmbeddedStore;
 use countersign_infra::stores::STORE_FILE;
 use std::ffi::OsString;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The secret that gateway and bot share here.
@@ -30,11 +32,22 @@ pub enum Way {
     Signed,
 }
 
+impl Way {
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Self::Connected => "Socket Mode",
+            Self::Signed => "HTTP",
+        }
+    }
+}
+
 /// What a chat world is made of.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ChatOptions {
     pub way: Way,
     pub world: WorldOptions,
+    /// The server; the one that this binary's tests share when none is given.
+    pub server: Option<Arc<Postgres>>,
     /// Lines of the `[bot]` table.
     pub bot: String,
     /// Lines of the first `[[bot.route]]`, beside its channels.
@@ -46,6 +59,7 @@ impl ChatOptions {
         Self {
             way,
             world: WorldOptions::default(),
+            server: None,
             bot: String::new(),
             route: String::new(),
         }
@@ -119,7 +133,11 @@ impl Chats {
             }));
             discord.use_endpoint(Some(at("/discord/interactions")?));
         }
-        let world = World::start(world).await?;
+        let server = match options.server {
+            Some(server) => server,
+            None => Postgres::shared().await?,
+        };
+        let world = World::start_on(server, world).await?;
         let mut chats = Self {
             bot: None,
             slack,

@@ -218,13 +218,13 @@ fn report(samples: &mut [Sample]) -> bool {
 }
 
 /// The nearest rank of what is sorted.
-fn percentile(sorted: &[Duration], percent: usize) -> Duration {
+pub fn percentile(sorted: &[Duration], percent: usize) -> Duration {
     let rank = (sorted.len() * percent).div_ceil(100).max(1);
     sorted.get(rank - 1).copied().unwrap_or_default()
 }
 
 /// Any time up to the whole, each as likely.
-fn some_of(whole: Duration) -> Result<Duration> {
+pub fn some_of(whole: Duration) -> Result<Duration> {
     let mut random = [0; 1];
     aws_lc_rs::rand::fill(&mut random).context("the random source")?;
     Ok(whole * u32::from(random.first().copied().unwrap_or_default()) / 255)

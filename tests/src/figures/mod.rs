@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, reason = "it reports to the one who started it")]
 
 mod ask;
+mod click;
 mod decision;
 mod memory;
 mod price;
@@ -14,12 +15,16 @@ use anyhow::{Context, Result, bail};
 use std::collections::BTreeSet;
 
 /// The figures in the order in which they are measured, each with what it says.
-const FIGURES: [(&str, &str); 5] = [
+const FIGURES: [(&str, &str); 6] = [
     (
         "memory",
         "memory with 1,000 held statements, and while 2 GB stream through",
     ),
     ("decision", "from a decision to its statement at the server"),
+    (
+        "click",
+        "from a click in Slack to its statement at the server, and from a held statement to its card",
+    ),
     ("requests", "requests to the cloud, and their price"),
     ("recording", "throughput and CPU of recording"),
     ("recovery", "a start after kill -9 with a gigabyte in the spool"),
@@ -72,6 +77,7 @@ async fn measure(name: &str) -> Result<bool> {
     match name {
         "memory" => memory::measure().await,
         "decision" => decision::measure().await,
+        "click" => click::measure().await,
         "requests" => requests::measure().await,
         "recording" => recording::measure().await,
         "recovery" => recovery::measure().await,

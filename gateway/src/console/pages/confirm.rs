@@ -4,21 +4,22 @@ use super::super::Console;
 use super::super::problem::Problem;
 use super::super::readings::has_read_whole;
 use super::super::show_approval::seen;
+use super::super::view::ApprovalView;
 use super::super::vote::{FRESH_FOR, Voting};
 use super::super::words::{in_words, length};
-use super::layout::{Page, Who, shown};
+use super::layout::{Page, Who, sentence, shown};
 use super::operation::marked;
-use super::review::headline;
+use super::review::{facts, headline, warned};
 use super::session::{NotShown, Sent, Visitor};
 use super::sign_in::way_in_anew;
 use super::sign_out::Nothing;
 use super::ticket::{over, read, take};
 use axum::extract::{Path, State};
-use axum::http::Uri;
-use axum::response::Redirect;
+use axum::http::{StatusCode, Uri};
+use axum::response::{IntoResponse, Redirect, Response};
 use chrono::{TimeDelta, Utc};
 use countersign_infra::chat_links::ChatLinkError;
-use countersign_infra::domain::approval::{Approval, Choice, Via};
+use countersign_infra::domain::approval::{Choice, Via};
 use countersign_infra::domain::chat_link::ChatLink;
 use countersign_infra::domain::secret::Secret;
 use countersign_infra::domain::ticket::{ConfirmVote, Purpose, Ticket};
@@ -43,7 +44,8 @@ pub async fn ask(
     linked(&console, &visitor, &vote).await?;
     let approval = seen(&console, &visitor.caller, vote.approval.as_str()).await?;
     let has_read = has_read_whole(&console, &visitor.caller, &approval).await?;
-    let content = question(&vote, &approval, has_read, &visitor.who());
+    let view = console.view(approval, &visitor.caller.0);
+    let content = question(&vote, &view, has_read, &visitor.who());
     Ok(Page::new("Confirm your vote", Some(visitor.who()), content))
 }
 
@@ -53,12 +55,11 @@ pub async fn confirm(
     uri: Uri,
     Path(secret): Path<String>,
     sent: Sent<Nothing>,
-) -> Result<Redirect, NotShown> {
+) -> Result<Response, NotShown> {
     let visitor = sent.visitor;
     let (ticket, vote) = vote(&console, &Secret::new(secret)).await?;
     if !is_fresh(&visitor, &ticket) {
-        let at = way_in_anew(uri.path());
-        return Err(NotShown::SignIn { at });
+        return Ok(too_late(&uri, visitor.who()).into_response());
     }
     let link = linked(&console, &visitor, &vote).await?;
     let approval = seen(&console, &visitor.caller, vote.approval.as_str()).await?;
@@ -80,7 +81,20 @@ pub async fn confirm(
     };
     refresh(&console, &visitor, &link).await;
     let view = voting.cast(console, visitor.caller, approval.id.as_str()).await?;
-    Ok(Redirect::to(&format!("/approvals/{}", view.approval.id)))
+    Ok(Redirect::to(&format!("/approvals/{}", view.approval.id)).into_response())
+}
+
+/// A form may not lead to another site, as the issuer is: the way there is a link.
+fn too_late(uri: &Uri, who: Who) -> Page {
+    let content = html! {
+        h1 { "Sign in once more" }
+        p.problem { "Your sign-in is older than 5 minutes: nothing was decided." }
+        p { a.button href=(way_in_anew(uri.path())) { "Sign in and confirm" } }
+    };
+    Page {
+        status: StatusCode::FORBIDDEN,
+        ..Page::new("Sign in once more", Some(who), content)
+    }
 }
 
 async fn vote(console: &Console, secret: &Secret) -> Result<(Ticket, ConfirmVote), Problem> {
@@ -132,7 +146,8 @@ async fn refresh(console: &Console, visitor: &Visitor, link: &ChatLink) {
     }
 }
 
-fn question(vote: &ConfirmVote, approval: &Approval, has_read: bool, who: &Who) -> Markup {
+fn question(vote: &ConfirmVote, view: &ApprovalView, has_read: bool, who: &Who) -> Markup {
+    let approval = &view.approval;
     let (word, class) = match vote.choice {
         Choice::Approve => ("Approve", "yes"),
         Choice::Deny => ("Deny", "no"),
@@ -150,9 +165,11 @@ fn question(vote: &ConfirmVote, approval: &Approval, has_read: bool, who: &Who) 
                 }
             }
             @if let Some(reason) = &vote.reason { dt { "Reason" } dd { (shown(reason)) } }
-            dt { "From" } dd { (shown(&approval.client.address)) " (" (shown(&approval.client.application)) ")" }
-            dt { "Stands" } dd { (in_words(&approval.state)) ", " (shown(&approval.quorum_state())) }
         }
+        h2 { "What it is about" }
+        (warned(view, true))
+        (facts(approval))
+        p.stands role="status" { (sentence(&in_words(&approval.state))) " Votes: " (shown(&sentence(&approval.quorum_state()))) }
         pre aria-label="The operation" { "\n" (marked(&approval.operation.display)) }
         @if may_confirm {
             form.decide method="post" {

@@ -3,8 +3,10 @@
 use super::super::Console;
 use super::super::problem::Problem;
 use super::super::read_operation::is_as_asked;
+use super::super::readings::has_read_whole;
 use super::super::search_audit::note_reading;
 use super::session::Visitor;
+use axum::http::{HeaderMap, HeaderValue};
 use countersign_infra::domain::approval::Approval;
 use countersign_infra::domain::display::escape;
 use countersign_infra::domain::id::ApprovalId;
@@ -34,6 +36,26 @@ impl Part {
     }
 }
 
+/// By whom a page was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turned {
+    /// By the visitor, or by a page of this site.
+    Here,
+    Elsewhere,
+}
+
+impl Turned {
+    /// As the browser says (Fetch Metadata Request Headers, <https://www.w3.org/TR/fetch-metadata/>). What says nothing is no
+    /// browser of today, and nobody's page sent it.
+    pub fn of(headers: &HeaderMap) -> Self {
+        let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
+        match site {
+            None | Some(b"same-origin" | b"none") => Self::Here,
+            Some(_) => Self::Elsewhere,
+        }
+    }
+}
+
 /// Reads a part for a visitor. With the last one the reading of the whole is journaled, if the parts before were served
 /// too; what the record shows whole needs no reading.
 pub async fn read_part(
@@ -41,6 +63,7 @@ pub async fn read_part(
     visitor: &Visitor,
     approval: &Approval,
     wanted: Option<u64>,
+    turned: Turned,
 ) -> Result<Part, Problem> {
     let record = &approval.operation;
     if record.display.len() as u64 >= record.display_bytes {
@@ -67,8 +90,13 @@ pub async fn read_part(
         of,
         as_asked: is_as_asked(&whole, record),
     };
+    // Another site may open a first part: a chat's link does. It cannot turn the pages.
+    let counts = turned == Turned::Here || number == 1;
+    if !counts {
+        return Ok(part);
+    }
     let served = note_part(console, &visitor.ticket, &approval.id, number).await?;
-    if part.is_last() && served >= of {
+    if part.is_last() && served >= of && !has_read_whole(console, &visitor.caller, approval).await? {
         note_whole(console, visitor, approval, part.as_asked).await?;
     }
     Ok(part)

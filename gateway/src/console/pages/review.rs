@@ -11,7 +11,7 @@ use super::super::vote::wants_fresh_sign_in;
 use super::super::words::{cast, in_words, length, person, time, warnings};
 use super::accept::wants_page;
 use super::layout::{Page, Who, sentence, shown};
-use super::operation::{Part, marked, read_part};
+use super::operation::{Part, Turned, marked, read_part};
 use super::session::{NotShown, Visitor};
 use super::sign_in::way_in_anew;
 use axum::extract::{Path, State};
@@ -60,7 +60,7 @@ pub async fn review(
     }
     let visitor = visitor?;
     let approval = seen(&console, &visitor.caller, &id).await?;
-    let part = read_part(&console, &visitor, &approval, wanted.part).await?;
+    let part = read_part(&console, &visitor, &approval, wanted.part, Turned::of(&headers)).await?;
     let has_read = has_read_whole(&console, &visitor.caller, &approval).await?;
     let wants_fresh = wants_fresh_sign_in(&console, &approval, visitor.authenticated());
     let review = Review {
@@ -114,8 +114,8 @@ impl Review {
         let content = html! {
             h1 { (headline(approval)) }
             (stands(&self.view))
-            @if approval.is_open() { (warned(&self.view, &self.part)) }
-            (facts(&self.view))
+            @if approval.is_open() { (warned(&self.view, self.part.as_asked)) }
+            (facts(approval))
             (self.operation())
             @match form {
                 Some(form) => (form),
@@ -230,13 +230,14 @@ fn stands(view: &ApprovalView) -> Markup {
     }
 }
 
-fn warned(view: &ApprovalView, part: &Part) -> Markup {
+/// What to mind before one decides.
+pub fn warned(view: &ApprovalView, as_asked: bool) -> Markup {
     let warnings = warnings(view);
     html! {
-        @if !warnings.is_empty() || !part.as_asked {
+        @if !warnings.is_empty() || !as_asked {
             ul.warnings {
                 @for warning in warnings { li { (sentence(warning)) } }
-                @if !part.as_asked {
+                @if !as_asked {
                     li {
                         "The same operation was asked for again and is shown otherwise now than when this was asked. It \
                          cannot be approved here."
@@ -248,7 +249,7 @@ fn warned(view: &ApprovalView, part: &Part) -> Markup {
 }
 
 /// What an approver looks at first.
-fn facts(view: &ApprovalView) -> Markup {
+pub fn facts(approval: &Approval) -> Markup {
     let Approval {
         requester,
         client,
@@ -256,7 +257,7 @@ fn facts(view: &ApprovalView) -> Markup {
         operation,
         terms,
         ..
-    } = &view.approval;
+    } = approval;
     let groups: Vec<&str> = requester.groups.iter().map(String::as_str).collect();
     html! {
         dl {

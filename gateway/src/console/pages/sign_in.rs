@@ -15,6 +15,7 @@ use countersign_infra::domain::secret::Secret;
 use countersign_infra::domain::ticket::{Purpose, SignIn, Ticket, browser_digest};
 use countersign_infra::identity::oidc::TokenError;
 use countersign_infra::identity::sign_in::{BrowserSignIn, Journey};
+use countersign_infra::serve::Peer;
 use maud::html;
 use serde::Deserialize;
 use std::sync::Arc;
@@ -25,6 +26,8 @@ use url::{Url, form_urlencoded};
 const LASTS: Duration = Duration::from_secs(600);
 /// Sign-ins that this gateway lets begin within that time: anybody may begin one, and each is a ticket in the store.
 const BEGUN_MAX: usize = 2000;
+/// Of those, of one address: a load balancer before the gateway is one, and so is an office.
+const BEGUN_OF_ONE_MAX: usize = 500;
 /// Longest path to come back to, in bytes.
 const RETURN_BYTES_MAX: usize = 1000;
 /// Where people go who said nothing else.
@@ -42,7 +45,7 @@ pub struct Wanted {
 
 /// Bounds how many sign-ins begin at once.
 pub fn pace() -> Pace {
-    Pace::new(BEGUN_MAX, LASTS)
+    Pace::new(BEGUN_MAX, BEGUN_OF_ONE_MAX, LASTS)
 }
 
 /// Where a browser signs in that is to come back to a page.
@@ -60,13 +63,21 @@ pub fn way_in_anew(return_to: &str) -> String {
 /// Sends the browser to the issuer, or lets the person choose one.
 pub async fn sign_in(
     State(console): State<Arc<Console>>,
+    Peer(peer): Peer,
     headers: HeaderMap,
     Query(wanted): Query<Wanted>,
 ) -> Result<Response, Problem> {
     let pages = &console.pages;
     let return_to = path_of_ours(&pages.site, wanted.return_to.as_deref());
     match (chosen(&pages.sign_ins, wanted.issuer.as_deref())?, pages.sign_ins.len()) {
-        (Some(chosen), _) => begin(&console, chosen, &headers, return_to, wanted.anew).await,
+        (Some(chosen), _) => {
+            if !pages.sign_in_pace.allows(peer, Instant::now()) {
+                return Err(Problem::unavailable(
+                    "too many people sign in at once; try again in some minutes",
+                ));
+            }
+            begin(&console, chosen, &headers, return_to, wanted.anew).await
+        }
         (None, _) => Ok(choice(&pages.sign_ins, &return_to, wanted.anew).into_response()),
     }
 }
@@ -118,11 +129,6 @@ async fn begin(
     anew: bool,
 ) -> Result<Response, Problem> {
     let pages = &console.pages;
-    if !pages.sign_in_pace.allows(Instant::now()) {
-        return Err(Problem::unavailable(
-            "too many people sign in at once; try again in some minutes",
-        ));
-    }
     let now = Utc::now();
     // One that is there is kept: pages that are opened at once are all on their way with it.
     let cookie = match Cookie::Browser.read(&pages.site, headers) {

@@ -35,6 +35,8 @@ const OF_ONE_ADDRESS_MAX: usize = 10;
 const IN_ALL_MAX: usize = 200;
 /// Waits that begin within [`PACE_WITHIN`], at this gateway.
 const BEGUN_MAX: usize = 1000;
+/// Of those, of one address.
+const BEGUN_OF_ONE_MAX: usize = 200;
 const PACE_WITHIN: Duration = Duration::from_secs(600);
 /// What a client may send before it is answered.
 const READ_AHEAD_BYTES_MAX: usize = 64 << 10;
@@ -96,7 +98,7 @@ impl WebSignIns {
             tickets,
             pages,
             waiting,
-            pace: Pace::new(BEGUN_MAX, PACE_WITHIN),
+            pace: Pace::new(BEGUN_MAX, BEGUN_OF_ONE_MAX, PACE_WITHIN),
             wait_max: WAIT_MAX,
         }
     }
@@ -130,7 +132,7 @@ impl WebSignIns {
         let in_all: usize = waiting.values().sum();
         let of_address = waiting.get(&address).copied().unwrap_or_default();
         let is_room = of_address < OF_ONE_ADDRESS_MAX && in_all < IN_ALL_MAX;
-        if !is_room || !self.pace.allows(std::time::Instant::now()) {
+        if !is_room || !self.pace.allows(address, std::time::Instant::now()) {
             let refusal = Refusal::new(Cause::TooMany, "countersign: too many connections wait for a sign-in");
             return Err(
                 refusal.hint("Finish those that wait, or end them: each ends by itself within 2 min. Then try again.")

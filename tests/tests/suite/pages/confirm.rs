@@ -58,7 +58,9 @@ async fn a_click_counts_once_its_person_has_signed_in_anew() {
     );
     bob.get("/approvals").await;
     let answer = bob.post(&at, &[]).await;
-    assert_eq!(answer.status, StatusCode::SEE_OTHER);
+    // A page of its own: a form may not lead to the issuer.
+    assert_eq!(answer.status, StatusCode::FORBIDDEN);
+    assert!(answer.text().contains(&anew(&at).replace('&', "&amp;")));
     assert_eq!(room.stored(&approval.id).await, approval, "nor for the form itself");
     let journey = bob.leave(&anew(&at)).await;
     assert_eq!(
