@@ -14,6 +14,7 @@ use crate::slack;
 use crate::world::WorldOptions;
 use anyhow::{Context, Result};
 use chrono::Utc;
+use serde_json::Value;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -121,9 +122,8 @@ impl Sample {
             let requests = chats.slack.requests().into_iter();
             let mut posts = requests.filter(|request| request.method == "chat.postMessage");
             let posted = posts.find(|post| {
-                post.body["text"]
-                    .as_str()
-                    .is_some_and(|text| text.starts_with(&held.number))
+                let text = post.body.get("text").and_then(Value::as_str);
+                text.is_some_and(|text| text.starts_with(&held.number))
             });
             let posted = posted.context("the card was not posted")?.when;
             tokio::time::sleep(some_of(PAUSE_MAX)?).await;
