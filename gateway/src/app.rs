@@ -331,6 +331,7 @@ fn console_parts(
         journal: stores.journal,
         recordings: stores.recordings,
         operations: stores.operations,
+        grants: stores.grants,
         recording_keys,
         verifier: app.verifier.clone(),
         directory: app.directory.clone(),

@@ -3,7 +3,9 @@
 use super::client::{ConnectArgs, GatewayClient};
 use super::terminal::{head, print, print_json, table};
 use crate::console::words::{ago, cast, in_words, length, person, time, warnings};
-use crate::console::{ApprovalPage, ApprovalView, ChoiceWord, ViaWord, VoteBody, WholeView, WithdrawBody};
+use crate::console::{
+    ApprovalPage, ApprovalView, ChoiceWord, GrantView, RevokeBody, ViaWord, VoteBody, WholeView, WithdrawBody,
+};
 use chrono::Utc;
 use clap::Subcommand;
 use countersign_infra::domain::Timestamp;
@@ -35,6 +37,8 @@ enum Action {
     Deny(Decide),
     /// Gives up an operation of your own.
     Withdraw(Decide),
+    /// Takes back what was approved together with an operation (`approve --grant`): people are asked again from then on.
+    Revoke(Decide),
 }
 
 #[derive(Debug, clap::Args)]
@@ -99,6 +103,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Action::Approve(args) => vote(args.decide, ChoiceWord::Approve, args.grant).await?,
         Action::Deny(args) => vote(args, ChoiceWord::Deny, false).await?,
         Action::Withdraw(args) => withdraw(args).await?,
+        Action::Revoke(args) => revoke(args).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -170,10 +175,17 @@ async fn show(args: Show) -> anyhow::Result<()> {
         return show_operation(&client, &args).await;
     }
     let view = read(&client, &args.number).await?;
-    match args.json {
-        true => print_json(&view),
-        false => Ok(print(&in_full(&view)?)?),
+    if args.json {
+        return print_json(&view);
     }
+    let grant: Option<GrantView> = match view.approval.is_granted() {
+        true => client
+            .read(&format!("/api/v1/approvals/{}/grant", args.number), &[])
+            .await
+            .ok(),
+        false => None,
+    };
+    Ok(print(&in_full(&view, grant.as_ref())?)?)
 }
 
 async fn show_operation(client: &GatewayClient, args: &Show) -> anyhow::Result<()> {
@@ -224,6 +236,20 @@ async fn withdraw(args: Decide) -> anyhow::Result<()> {
     told(args.json, &view)
 }
 
+async fn revoke(args: Decide) -> anyhow::Result<()> {
+    let client = args.connect.connect().await?;
+    let path = format!("/api/v1/approvals/{}/grant/revoke", args.number);
+    let body = RevokeBody { reason: args.reason };
+    let grant: GrantView = client.send_json(&path, &body).await?;
+    if args.json {
+        return print_json(&grant);
+    }
+    let (number, uses) = (&grant.approval, grant.uses);
+    Ok(print(&format!(
+        "{number}: what it grants is revoked (used {uses} times)\n"
+    ))?)
+}
+
 async fn read(client: &GatewayClient, id: &ApprovalId) -> anyhow::Result<ApprovalView> {
     Ok(client.read(&format!("/api/v1/approvals/{id}"), &[]).await?)
 }
@@ -238,7 +264,7 @@ fn told(json: bool, view: &ApprovalView) -> anyhow::Result<()> {
     Ok(print(&format!("{}: {state} ({votes})\n", approval.id))?)
 }
 
-fn in_full(view: &ApprovalView) -> Result<String, std::fmt::Error> {
+fn in_full(view: &ApprovalView, grant: Option<&GrantView>) -> Result<String, std::fmt::Error> {
     let approval = &view.approval;
     let mut lines = asked(view);
     lines.extend(warnings(view).into_iter().map(|warning| ("Note", warning.to_owned())));
@@ -249,6 +275,7 @@ fn in_full(view: &ApprovalView) -> Result<String, std::fmt::Error> {
     }));
     lines.extend(approval.terms.reasons.iter().map(|reason| ("Because", reason.clone())));
     lines.extend(approval.votes.iter().map(|vote| ("Vote", cast(vote))));
+    lines.extend(grant.map(|grant| ("Grants", granted(grant))));
     lines.push(("Session", approval.session.to_string()));
     let (digest, size) = (approval.operation.digest, approval.operation.size_bytes);
     lines.push(("Digest", format!("SHA-256 {digest} over {size} bytes")));
@@ -267,6 +294,15 @@ fn in_full(view: &ApprovalView) -> Result<String, std::fmt::Error> {
         )?;
     }
     Ok(text)
+}
+
+fn granted(grant: &GrantView) -> String {
+    let stands = match (grant.state.as_str(), &grant.revoked_by) {
+        ("active", _) => format!("until {}", time(grant.until)),
+        (_, Some(by)) => format!("revoked by {by}"),
+        (state, None) => state.to_owned(),
+    };
+    format!("what is alike in its session, {stands}; used {} times", grant.uses)
 }
 
 /// Who asks for what, where, and how long it waits.

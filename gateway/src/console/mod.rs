@@ -21,6 +21,7 @@ mod read_operation;
 mod read_recording;
 mod read_session;
 mod readings;
+mod revoke_grant;
 mod search_audit;
 mod search_operations;
 
@@ -46,6 +47,7 @@ pub use read_digests::DigestList;
 pub use read_operation::{PartView, WholeView};
 pub use read_recording::RecordingFacts;
 pub use read_session::EventList;
+pub use revoke_grant::{GrantView, RevokeBody};
 pub use show_self::SelfView;
 pub use show_sign_in::{SignInEntry, SignInList};
 pub use view::{ApprovalView, ClauseStanding};
@@ -60,6 +62,7 @@ use chrono::Utc;
 use countersign_infra::approvals::{ApprovalStore, StoreClock};
 use countersign_infra::domain::approval::Approval;
 use countersign_infra::domain::identity::Person;
+use countersign_infra::grants::GrantStore;
 use countersign_infra::identity::oidc::Verifier;
 use countersign_infra::journal::{Journal, SharedJournal};
 use countersign_infra::operations::OperationStore;
@@ -113,6 +116,7 @@ pub struct ConsoleParts {
     pub journal: Arc<dyn Journal>,
     pub recordings: Arc<dyn RecordingStore>,
     pub operations: Arc<dyn OperationStore>,
+    pub grants: Arc<dyn GrantStore>,
     /// With which recordings are checked: this gateway's own key first, then those of others that it was given.
     pub recording_keys: Keyring,
     pub verifier: Arc<Verifier>,
@@ -144,6 +148,7 @@ pub struct Console {
     approvals: Arc<dyn ApprovalStore>,
     recordings: Arc<dyn RecordingStore>,
     operations: Arc<dyn OperationStore>,
+    grants: Arc<dyn GrantStore>,
     readings: readings::Readings,
     listed: Listed,
     recording_keys: Keyring,
@@ -183,6 +188,7 @@ impl Console {
             approvals: parts.approvals,
             recordings: parts.recordings,
             operations: parts.operations,
+            grants: parts.grants,
             readings: readings::Readings::default(),
             listed: Listed::default(),
             recording_keys: parts.recording_keys,
@@ -248,6 +254,8 @@ fn described() -> OpenApiRouter<Arc<Console>> {
         .routes(routes!(pages::review))
         .routes(routes!(vote::vote))
         .routes(routes!(withdraw::withdraw))
+        .routes(routes!(revoke_grant::show_grant))
+        .routes(routes!(revoke_grant::revoke_grant))
         .routes(routes!(search_audit::search_audit))
         .routes(routes!(search_operations::search_operations))
         .routes(routes!(list_sessions::list_sessions))

@@ -1,10 +1,11 @@
 //! One request to do one operation: what the gate is asked to admit.
 
-use super::effect::Effects;
+use super::effect::{Effects, WriteKind};
 use super::id::{Digest, DigestBuilder, SessionId};
 use super::identity::{Person, PersonKey};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -47,6 +48,8 @@ pub struct Operation {
     /// The raw text that policies may look at (`context.text`).
     pub text: String,
     pub effects: Effects,
+    /// What its writing statements do to rows.
+    pub writes: BTreeSet<WriteKind>,
     /// Every writing statement of the operation carries a WHERE clause.
     pub has_where: bool,
     /// "Rows not seen": the operation goes on with data that nobody has seen yet (COPY FROM STDIN).
@@ -120,6 +123,7 @@ pub fn operation_digest(protocol: Protocol, person: &PersonKey, place: &Place, p
 #[cfg(test)]
 mod tests {
     use super::{AccessRequest, Operation, Part, Protocol};
+    use crate::domain::effect::WriteKind;
     use crate::domain::example::{alice, bob, client, effects, place, session};
     use bytes::Bytes;
 
@@ -145,6 +149,7 @@ mod tests {
                 display: "DELETE FROM orders WHERE id = 7".to_owned(),
                 text: "DELETE FROM orders WHERE id = $1".to_owned(),
                 effects: effects(),
+                writes: [WriteKind::Delete].into(),
                 has_where: true,
                 unseen_data: false,
             },

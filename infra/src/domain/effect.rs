@@ -21,6 +21,17 @@ pub enum EffectKind {
     Unknown,
 }
 
+/// What a write does to rows. Policies do not tell them apart, grants do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WriteKind {
+    Insert,
+    Update,
+    Delete,
+    Merge,
+    Truncate,
+}
+
 impl EffectKind {
     pub const ALL: [Self; 11] = [
         Self::Read,

@@ -6,7 +6,7 @@ use super::approval::{
     Approval, Ballot, Change, Choice, Clause, HeldOperation, Lease, NewApproval, Outcome, Terms, Via,
 };
 use super::chat_link::{ChatAccount, ChatPlatform};
-use super::effect::{EffectKind, Effects};
+use super::effect::{EffectKind, Effects, WriteKind};
 use super::grant::Grant;
 use super::id::{ApprovalId, Digest, GrantId, RunId, SessionId};
 use super::identity::{Person, PersonKey, PersonKind};
@@ -187,6 +187,7 @@ pub fn request() -> AccessRequest {
             display: held.display.clone(),
             text: held.display,
             effects: held.effects,
+            writes: [WriteKind::Delete].into(),
             has_where: held.has_where,
             unseen_data: held.unseen_data,
         },

@@ -7,11 +7,12 @@
 use super::Timestamp;
 use super::access_request::{AccessRequest, Place};
 use super::approval::{Clause, Terms};
-use super::effect::{EffectKind, Effects};
+use super::effect::{EffectKind, Effects, WriteKind};
 use super::id::{ApprovalId, GrantId, SessionId};
 use super::identity::{Person, PersonKey};
 use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// The kinds of effect that may be granted. All others are approved one at a time.
 const GRANTABLE: [EffectKind; 5] = [
@@ -38,6 +39,8 @@ pub struct Grant {
     /// Whether the approval met what critical terms ask for.
     pub critical: bool,
     pub effects: Effects,
+    #[serde(default)]
+    pub writes: BTreeSet<WriteKind>,
     pub has_where: bool,
     /// The approval that gave it.
     pub approval: ApprovalId,
@@ -82,6 +85,8 @@ pub enum NotCovered {
     OtherRules,
     #[error("it does more, or to other objects")]
     OtherEffects,
+    #[error("it changes rows in another way")]
+    OtherWrites,
     #[error("it does what can only be approved one at a time")]
     NotGrantable,
     #[error("it has no WHERE clause")]
@@ -128,6 +133,7 @@ impl Grant {
             clauses: terms.clauses.clone(),
             critical: terms.critical,
             effects: request.operation.effects.clone(),
+            writes: request.operation.writes.clone(),
             has_where: request.operation.has_where,
             approval,
             granted: now,
@@ -154,6 +160,7 @@ impl Grant {
             (is_grantable(request), NotCovered::NotGrantable),
             (rules_are_met, NotCovered::OtherRules),
             (is_within(&operation.effects, &self.effects), NotCovered::OtherEffects),
+            (operation.writes.is_subset(&self.writes), NotCovered::OtherWrites),
             (operation.has_where || !self.has_where, NotCovered::WithoutWhere),
         ];
         match checks.into_iter().find(|(holds, _)| !holds) {
@@ -218,7 +225,7 @@ mod tests {
     use super::{Grant, GrantState, NotCovered, NotGranted};
     use crate::domain::access_request::AccessRequest;
     use crate::domain::approval::Terms;
-    use crate::domain::effect::{EffectKind, Effects};
+    use crate::domain::effect::{EffectKind, Effects, WriteKind};
     use crate::domain::example::{at, bob, clause, grant, granting_terms, request, session};
 
     #[test]
@@ -245,7 +252,7 @@ mod tests {
         fn add(request: &mut AccessRequest, kind: EffectKind, object: &str) {
             request.operation.effects.add_object(kind, object);
         }
-        let changes: [(&str, NotCovered, Change); 19] = [
+        let changes: [(&str, NotCovered, Change); 20] = [
             ("session", NotCovered::OtherSession, |_, r, _| r.session = session(2)),
             ("person", NotCovered::OtherPerson, |_, r, _| r.person = bob()),
             ("issuer", NotCovered::OtherPerson, |_, r, _| {
@@ -266,6 +273,9 @@ mod tests {
             ("no object", NotCovered::OtherEffects, |_, r, _| {
                 r.operation.effects = Effects::default();
                 r.operation.effects.add(EffectKind::Write);
+            }),
+            ("another command", NotCovered::OtherWrites, |_, r, _| {
+                r.operation.writes.insert(WriteKind::Update);
             }),
             ("ddl", NotCovered::NotGrantable, |_, r, _| {
                 add(r, EffectKind::Ddl, "orders")

@@ -6,6 +6,7 @@ use super::flaky::{Flaky, Mood};
 use super::keys::FileKeys;
 use super::{OperationError, OperationStore, WholeOperation};
 use crate::domain::access_request::{AccessRequest, Operation};
+use crate::domain::effect::WriteKind;
 use crate::domain::example::{alice, client, effects, session};
 use crate::domain::id::Digest;
 use base64::Engine;
@@ -212,6 +213,7 @@ fn the_whole_operation_has_the_digest_of_the_request() {
             display: whole.display.to_string(),
             text: String::new(),
             effects: effects(),
+            writes: [WriteKind::Update].into(),
             has_where: false,
             unseen_data: false,
         },

@@ -147,6 +147,7 @@ fn nothing() -> AccessRequest {
             display: blank(),
             text: blank(),
             effects: Effects::default(),
+            writes: BTreeSet::new(),
             has_where: true,
             unseen_data: false,
         },

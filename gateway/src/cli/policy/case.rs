@@ -229,11 +229,13 @@ impl Answer {
 fn operation(analysis: &Analysis, sql: &str) -> Operation {
     let mut names = Names::default();
     let mut effects = Effects::default();
+    let mut writes = BTreeSet::new();
     let (mut has_where, mut unseen_data) = (true, false);
     for statement in &analysis.statements {
         let facts = statement.resolved(&names);
         names.learn(statement);
         effects.merge(&facts.effects);
+        writes.extend(facts.writes);
         has_where &= facts.has_where;
         unseen_data |= facts.role == Role::CopyIn;
     }
@@ -243,6 +245,7 @@ fn operation(analysis: &Analysis, sql: &str) -> Operation {
         display: String::new(),
         text: sql.to_owned(),
         effects,
+        writes,
         has_where,
         unseen_data,
     }

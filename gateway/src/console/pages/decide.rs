@@ -1,8 +1,10 @@
-//! `POST /approvals/{id}/decide`: the vote of the review page.
+//! `POST /approvals/{id}/decide` and `/revoke`: the forms of the review page.
 
 use super::super::Console;
+use super::super::revoke_grant;
 use super::super::vote::Voting;
 use super::session::{NotShown, Sent};
+use super::sign_out::Nothing;
 use axum::extract::{Path, State};
 use axum::response::Redirect;
 use countersign_infra::domain::approval::{Choice, Via};
@@ -47,4 +49,14 @@ pub async fn decide(
     };
     let view = voting.cast(console, sent.visitor.caller, &id).await?;
     Ok(Redirect::to(&format!("/approvals/{}", view.approval.id)))
+}
+
+/// Takes back what was approved together with it, as the API does.
+pub async fn revoke(
+    State(console): State<Arc<Console>>,
+    Path(id): Path<String>,
+    sent: Sent<Nothing>,
+) -> Result<Redirect, NotShown> {
+    let grant = revoke_grant::revoke(&console, &sent.visitor.caller, &id, String::new()).await?;
+    Ok(Redirect::to(&format!("/approvals/{}", grant.approval)))
 }

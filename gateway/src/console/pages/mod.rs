@@ -94,6 +94,7 @@ pub fn routes() -> Router<Arc<Console>> {
         .route("/", get(list::home))
         .route("/approvals", get(list::list))
         .route("/approvals/{id}/decide", post(decide::decide))
+        .route("/approvals/{id}/revoke", post(decide::revoke))
         .route("/link/{secret}", get(link::ask).post(link::link))
         .route("/confirm/{secret}", get(confirm::ask).post(confirm::confirm))
         .route("/connect/{secret}", get(connect::ask).post(connect::answer))

@@ -4,6 +4,7 @@ use super::super::Console;
 use super::super::caller::Query;
 use super::super::problem::Problem;
 use super::super::readings::has_read_whole;
+use super::super::revoke_grant::{GrantView, given};
 use super::super::show_approval::seen;
 use super::super::texts::{REASON_CHARS_MAX, approval_id};
 use super::super::view::ApprovalView;
@@ -17,6 +18,7 @@ use super::sign_in::way_in_anew;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, Uri};
 use axum::response::{IntoResponse, Response};
+use chrono::Utc;
 use countersign_infra::domain::approval::{Approval, State as Standing};
 use countersign_infra::domain::id::ApprovalId;
 use countersign_infra::domain::identity::Person;
@@ -63,7 +65,9 @@ pub async fn review(
     let part = read_part(&console, &visitor, &approval, wanted.part, Turned::of(&headers)).await?;
     let has_read = has_read_whole(&console, &visitor.caller, &approval).await?;
     let wants_fresh = wants_fresh_sign_in(&console, &approval, visitor.authenticated());
+    let grant = given(&console, &approval).await?;
     let review = Review {
+        grant: grant.map(|grant| GrantView::of(&grant, Utc::now())),
         view: console.view(approval, &visitor.caller.0),
         reader: visitor.caller.0.clone(),
         who: visitor.who(),
@@ -93,6 +97,8 @@ struct Review {
     has_read: bool,
     /// A rule asks for a fresher sign-in before an approval.
     wants_fresh: bool,
+    /// What was approved together with it.
+    grant: Option<GrantView>,
 }
 
 impl Review {
@@ -122,6 +128,7 @@ impl Review {
                 None => (self.why_not()),
             }
             (votes(approval))
+            @if let Some(grant) = &self.grant { (self.granted(grant)) }
             (details(&self.view))
         };
         Page {
@@ -189,6 +196,32 @@ impl Review {
                 }
             }
         })
+    }
+
+    /// What was approved together with it, and the form that takes it back.
+    fn granted(&self, grant: &GrantView) -> Markup {
+        let may_revoke = grant.is_active() && self.view.approval.concerns(&self.reader);
+        html! {
+            h2 { "Approved together with it" }
+            p {
+                "What is alike, in the same session, until " (time(grant.until)) ": used " (grant.uses)
+                @if grant.uses == 1 { " time" } @else { " times" }
+                @match grant.state.as_str() {
+                    "active" => "."
+                    "revoked" => {
+                        ", revoked by " strong { (shown(grant.revoked_by.as_deref().unwrap_or_default())) }
+                        @if let Some(why) = &grant.why { ": " (shown(why)) }
+                    }
+                    _ => ", over."
+                }
+            }
+            @if may_revoke {
+                form.decide method="post" action={ "/approvals/" (grant.approval) "/revoke" } {
+                    (self.who.field())
+                    div.buttons { button.no type="submit" { "Revoke: ask again from now on" } }
+                }
+            }
+        }
     }
 
     /// Why the reader has no vote on what waits.

@@ -8,8 +8,9 @@ use crate::mask;
 use bytes::Bytes;
 use countersign_infra::domain::access_request::{Operation, Part, Protocol};
 use countersign_infra::domain::display::{MASKED, escape};
-use countersign_infra::domain::effect::{EffectKind, Effects};
+use countersign_infra::domain::effect::{EffectKind, Effects, WriteKind};
 use countersign_infra::operations::DISPLAY_BYTES_MAX;
+use std::collections::BTreeSet;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt::Write;
 use std::sync::Arc;
@@ -105,6 +106,7 @@ struct Subject {
     display: String,
     text: String,
     effects: Effects,
+    writes: BTreeSet<WriteKind>,
     without_where: bool,
     unseen_data: bool,
     judged: bool,
@@ -337,6 +339,7 @@ impl<T> Drafter<'_, T> {
             self.subject.raw_text(&prepared.text);
         }
         self.subject.effects.merge(&facts.effects);
+        self.subject.writes.extend(facts.writes.iter().copied());
         self.subject.without_where |= !facts.has_where;
         let copy_in = matches!(facts.role, Role::CopyIn);
         self.subject.unseen_data |= copy_in;
@@ -362,6 +365,7 @@ impl<T> Drafter<'_, T> {
             for facts in &prepared.analysis.statements {
                 let resolved = self.resolve(facts);
                 subject.effects.merge(&resolved.effects);
+                subject.writes.extend(resolved.writes);
                 subject.without_where |= !resolved.has_where;
             }
             subject.operation()
@@ -421,6 +425,7 @@ impl Subject {
             display: self.display,
             text: self.text,
             effects: self.effects,
+            writes: self.writes,
             has_where: !self.without_where,
             unseen_data: self.unseen_data,
         }
@@ -498,6 +503,7 @@ fn unknown_statement() -> Arc<PreparedStatement> {
     let facts = StatementFacts {
         effects,
         role: Role::Plain,
+        writes: BTreeSet::new(),
         has_where: false,
         tables: vec![],
         changes_session: true,

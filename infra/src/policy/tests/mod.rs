@@ -13,6 +13,7 @@ use crate::domain::effect::{EffectKind, Effects};
 use crate::domain::id::SessionId;
 use crate::domain::identity::{Person, PersonKey, PersonKind};
 use chrono::{DateTime, Utc};
+use std::collections::BTreeSet;
 
 pub(super) fn load(text: &str) -> Result<Policies, PolicyError> {
     Policies::from_sources(&Sources::of_texts(&[("rules.cedar", text)]))
@@ -72,6 +73,7 @@ pub(super) fn asking(effects: &[(EffectKind, &str)]) -> AccessRequest {
             display: String::new(),
             text: "delete from orders where id = 7".to_owned(),
             effects: all,
+            writes: BTreeSet::new(),
             has_where: true,
             unseen_data: false,
         },

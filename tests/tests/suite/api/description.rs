@@ -41,7 +41,7 @@ async fn every_described_operation_is_served_and_nothing_else() {
     let room = Room::new().await;
     let description = described();
     let operations = operations(&description);
-    assert_eq!(operations.len(), 23);
+    assert_eq!(operations.len(), 25);
     for (path, _, _) in &operations {
         let filled = filled(path);
         for method in METHODS {

@@ -133,6 +133,7 @@ impl Room {
             journal: Arc::new(self.store.clone()),
             recordings: self.recordings.clone(),
             operations: self.operations.clone(),
+            grants: Arc::new(self.store.clone()),
             recording_keys: SigningKey::generate().unwrap().public().clone().into(),
             verifier: Arc::new(Verifier::new(vec![trusted]).unwrap()),
             directory: Arc::new(Directory::new(None, TaskTracker::new())),

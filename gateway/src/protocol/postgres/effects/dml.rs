@@ -2,11 +2,11 @@
 
 use super::walk::Walk;
 use super::{Role, walk};
-use countersign_infra::domain::effect::EffectKind;
+use countersign_infra::domain::effect::{EffectKind, WriteKind};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{
     AExpr, CmdType, CopyStmt, DeleteStmt, IndexElem, InferClause, InsertStmt, MergeMatchKind, MergeStmt,
-    MergeWhenClause, Node, OnConflictClause, RangeVar, ReturningClause, TruncateStmt, UpdateStmt,
+    MergeWhenClause, Node, OnConflictAction, OnConflictClause, RangeVar, ReturningClause, TruncateStmt, UpdateStmt,
 };
 
 impl Walk {
@@ -21,7 +21,7 @@ impl Walk {
             r#override: _,
         } = insert;
         self.with(with_clause.as_ref());
-        self.changes(relation.as_ref(), returning_clause.as_ref());
+        self.changes(WriteKind::Insert, relation.as_ref(), returning_clause.as_ref());
         self.inserted(insert);
         self.children(cols);
         self.child(select_stmt.as_deref());
@@ -33,12 +33,16 @@ impl Walk {
 
     fn on_conflict(&mut self, conflict: &OnConflictClause) {
         let OnConflictClause {
-            action: _,
+            action,
             infer,
             target_list,
             where_clause,
             location: _,
         } = conflict;
+        // Whatever is not DO NOTHING may change rows that are there.
+        if *action != OnConflictAction::OnconflictNothing as i32 {
+            self.writes.insert(WriteKind::Update);
+        }
         if let Some(InferClause {
             index_elems,
             where_clause,
@@ -63,7 +67,7 @@ impl Walk {
             with_clause,
         } = update;
         self.with(with_clause.as_ref());
-        self.changes(relation.as_ref(), returning_clause.as_ref());
+        self.changes(WriteKind::Update, relation.as_ref(), returning_clause.as_ref());
         self.assignments(target_list);
         self.children(from_clause);
         self.restricted(where_clause.as_deref());
@@ -79,7 +83,7 @@ impl Walk {
             with_clause,
         } = delete;
         self.with(with_clause.as_ref());
-        self.changes(relation.as_ref(), returning_clause.as_ref());
+        self.changes(WriteKind::Delete, relation.as_ref(), returning_clause.as_ref());
         self.children(using_clause);
         self.restricted(where_clause.as_deref());
         self.leave();
@@ -95,7 +99,7 @@ impl Walk {
             with_clause,
         } = merge;
         self.with(with_clause.as_ref());
-        self.changes(relation.as_ref(), returning_clause.as_ref());
+        self.changes(WriteKind::Merge, relation.as_ref(), returning_clause.as_ref());
         self.child(source_relation.as_deref());
         self.child(join_condition.as_deref());
         let joined = join_condition.as_deref().is_some_and(restricts);
@@ -124,8 +128,9 @@ impl Walk {
     }
 
     /// The table that is changed. RETURNING shows its rows, so it reads as well.
-    fn changes(&mut self, relation: Option<&RangeVar>, returning: Option<&ReturningClause>) {
+    fn changes(&mut self, how: WriteKind, relation: Option<&RangeVar>, returning: Option<&ReturningClause>) {
         self.effect(EffectKind::Write);
+        self.writes.insert(how);
         if let Some(relation) = relation {
             self.names(EffectKind::Write, relation);
         }
@@ -161,6 +166,7 @@ impl Walk {
 
     pub(super) fn truncate(&mut self, truncate: &TruncateStmt) {
         self.has_where = false;
+        self.writes.insert(WriteKind::Truncate);
         for relation in &truncate.relations {
             self.named(EffectKind::Write, relation);
         }
@@ -187,6 +193,9 @@ impl Walk {
         self.child(query.as_deref());
         self.child(where_clause.as_deref());
         self.children(options);
+        if *is_from {
+            self.writes.insert(WriteKind::Insert);
+        }
         if let Some(relation) = relation {
             self.names(if *is_from { EffectKind::Write } else { EffectKind::Read }, relation);
         }

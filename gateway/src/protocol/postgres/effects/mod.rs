@@ -21,7 +21,8 @@ pub use resolve::Prepared;
 pub(crate) use sensitive::is_secret;
 pub use sensitive::{Place, Sensitive};
 
-use countersign_infra::domain::effect::Effects;
+use countersign_infra::domain::effect::{Effects, WriteKind};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// The stack that an analysis needs. Virtual memory: only what a statement needs is ever touched. libpg_query refuses
@@ -91,6 +92,8 @@ pub enum Role {
 pub struct StatementFacts {
     pub effects: Effects,
     pub role: Role,
+    /// What it does to rows.
+    pub writes: BTreeSet<WriteKind>,
     /// True unless an UPDATE or DELETE anywhere in it has no WHERE clause (TRUNCATE counts as none).
     pub has_where: bool,
     /// Every table that it names.

@@ -140,6 +140,7 @@ fn roles(analysis: &Analysis) -> impl Iterator<Item = &Role> {
 impl StatementFacts {
     fn unite(&mut self, other: Self) {
         self.effects.merge(&other.effects);
+        self.writes.extend(other.writes);
         self.has_where &= other.has_where;
         self.changes_session |= other.changes_session;
         self.tables.extend(other.tables);

@@ -57,6 +57,7 @@ impl StatementFacts {
                     body.effects.clone()
                 };
                 facts.effects.merge(&effects);
+                facts.writes.extend(body.writes.iter().filter(|_| !plan_only));
                 facts.has_where &= plan_only || body.has_where;
                 facts.changes_session |= body.changes_session;
                 facts.tables.extend(body.tables.iter().cloned());

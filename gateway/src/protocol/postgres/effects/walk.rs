@@ -2,7 +2,7 @@
 
 use super::sensitive::{Atom, Sensitive};
 use super::{Role, StatementFacts};
-use countersign_infra::domain::effect::{EffectKind, Effects};
+use countersign_infra::domain::effect::{EffectKind, Effects, WriteKind};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{Alias, Node, RangeVar, RawStmt, WithClause};
 use std::collections::{BTreeSet, HashMap};
@@ -16,6 +16,7 @@ const OBJECTS_MAX: usize = 10_000;
 pub(super) struct Walk {
     pub(super) effects: Effects,
     pub(super) tables: BTreeSet<String>,
+    pub(super) writes: BTreeSet<WriteKind>,
     pub(super) has_where: bool,
     pub(super) role: Role,
     pub(super) changes_session: bool,
@@ -46,6 +47,7 @@ impl Walk {
         Self {
             effects: Effects::default(),
             tables: BTreeSet::new(),
+            writes: BTreeSet::new(),
             has_where: true,
             role: Role::Plain,
             changes_session: false,
@@ -87,6 +89,7 @@ impl Walk {
         Some(StatementFacts {
             effects: self.effects,
             role: self.role,
+            writes: self.writes,
             has_where: self.has_where,
             tables: self.tables.into_iter().collect(),
             changes_session: self.changes_session,
