@@ -12,6 +12,7 @@ mod configuration;
 mod crashes;
 mod deciders;
 mod exports;
+mod function;
 mod identity;
 mod invariants;
 mod login;
