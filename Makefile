@@ -5,7 +5,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 DEMO_ARGS := $(if $(AUTO),--auto,) $(if $(STORE),--store $(STORE),)
 
 .PHONY: help demo test figures fuzz cloud cloud-down cloud-install terraform-test \
-	packages-demo packages-test packages-cloud identity-provider drivers
+	packages-demo packages-test packages-cloud identity-provider drivers lambda
 
 help:
 	@echo "make demo          builds everything and starts a play ground; prints what to type"
@@ -16,6 +16,7 @@ help:
 	@echo "make cloud-down    ends it"
 	@echo "make terraform-test  checks the Terraform modules, without any cloud"
 	@echo "make figures       measures the figures of the README (FIGURES=\"decision requests\" only some; RELEASE=1 optimized)"
+	@echo "make lambda        builds the bot as a Lambda function for x86_64 and prints the zip's size (ARCH=arm64 for the other)"
 	@echo "make fuzz          feeds malformed bytes to the protocol for a minute"
 
 # With STORE=aws it starts a LocalStack for itself, which ends with it.
@@ -45,6 +46,15 @@ terraform-test:
 figures: packages-demo cloud-install
 	$(CARGO) build --workspace $(if $(RELEASE),--release,)
 	$(TARGET)/$(if $(RELEASE),release,debug)/figures $(FIGURES)
+
+# For Amazon Linux 2023, by the zig that comes with cargo-lambda. ARCH=arm64 needs Rust's target aarch64-unknown-linux-gnu:
+# `rustup target add aarch64-unknown-linux-gnu`.
+LAMBDA_TARGET := $(if $(filter arm64,$(ARCH)),--arm64,--x86-64)
+LAMBDA_ZIP := $(TARGET)/lambda/bootstrap/bootstrap.zip
+lambda: drivers
+	PATH="$(CURDIR)/tests/drivers/.venv/bin:$$PATH" CARGO_PROFILE_RELEASE_STRIP=symbols $(CARGO) lambda build --release --locked $(LAMBDA_TARGET) --output-format zip \
+		--package countersign-bot --bin bootstrap --lambda-dir $(TARGET)/lambda
+	@echo "$(LAMBDA_ZIP): $$(($$(wc -c <$(LAMBDA_ZIP)) / 1024)) KiB"
 
 # Feeds mutated bytes to everything that reads what strangers send; SECONDS_MAX and SEED choose.
 fuzz: packages-demo

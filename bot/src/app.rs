@@ -23,18 +23,9 @@ use url::Url;
 pub enum Mode {
     /// Work goes on after an answer.
     LongLived,
-    /// Nothing goes on after an answer: a function that is not called stands still.
+    /// A function that is not called stands still, so the next request waits until all work is done. Whatever changes an
+    /// approval is also rung by its gateway: only a ring draws cards, and an answer leaves no work.
     Function,
-}
-
-impl Mode {
-    /// How long a ring waits for the chats.
-    fn patience(self) -> Duration {
-        match self {
-            Self::LongLived => Duration::from_millis(2500),
-            Self::Function => Duration::from_secs(20),
-        }
-    }
 }
 
 /// The parts.
@@ -42,7 +33,10 @@ pub struct App {
     pub announcer: Arc<Announcer>,
     pub desk: Arc<Desk>,
     pub bell: Arc<Bell>,
-    pub tasks: TaskTracker,
+    /// Answers, and cards that are drawn: nothing of what was asked for is left once it is empty.
+    pub work: TaskTracker,
+    /// The journal's writer. It ends with the last that could write.
+    pub writer: TaskTracker,
 }
 
 impl App {
@@ -54,7 +48,7 @@ impl App {
         mode: Mode,
         stop: &CancellationToken,
     ) -> anyhow::Result<Self> {
-        let tasks = TaskTracker::new();
+        let (work, writer) = (TaskTracker::new(), TaskTracker::new());
         let stores = Stores::open(config).await?;
         let (path, stopped) = (config.policy.path.clone(), stop.clone());
         let policy = tokio::task::spawn_blocking(move || PolicyHandle::start(path, stopped)).await??;
@@ -76,7 +70,7 @@ impl App {
             stores.journal.clone(),
             stores.approvals.clone(),
             format!("{}-bot", config.gateway.name),
-            &tasks,
+            &writer,
         );
         let desk = Desk::new(DeskParts {
             clock: Arc::new(StoreClock::new(stores.approvals.clone())),
@@ -89,14 +83,16 @@ impl App {
             link_lasts: Duration::from_secs(u64::from(bot.link_hours_max) * 3600),
             verified_email: bot.verified_email,
             step_up_rules: bot.step_up_rules.iter().cloned().collect(),
-            tasks: tasks.clone(),
+            mode,
+            tasks: work.clone(),
         });
-        let bell = Bell::new(announcer.clone(), key, mode.patience(), tasks.clone());
+        let bell = Bell::new(announcer.clone(), key, work.clone());
         Ok(Self {
             announcer,
             desk,
             bell,
-            tasks,
+            work,
+            writer,
         })
     }
 }

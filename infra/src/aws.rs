@@ -33,16 +33,7 @@ impl Aws {
     /// Reads region, credentials and endpoint as every AWS client does: environment, profile, container, instance.
     /// Connects to nothing.
     pub async fn from_environment() -> Self {
-        let timeouts = TimeoutConfig::builder()
-            .connect_timeout(CONNECT_MAX)
-            .operation_attempt_timeout(ATTEMPT_MAX)
-            .build();
-        let config = aws_config::defaults(BehaviorVersion::latest())
-            .retry_config(RetryConfig::disabled())
-            .timeout_config(timeouts)
-            .load()
-            .await;
-        Self::of(&config)
+        Self::of(&environment(RetryConfig::disabled()).await)
     }
 
     /// Clients of one configuration. Connects to nothing.
@@ -58,6 +49,19 @@ impl Aws {
             s3_credentials,
         }
     }
+}
+
+/// What the environment says of region, credentials and endpoint. Connects to nothing.
+pub(crate) async fn environment(retries: RetryConfig) -> SdkConfig {
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(CONNECT_MAX)
+        .operation_attempt_timeout(ATTEMPT_MAX)
+        .build();
+    aws_config::defaults(BehaviorVersion::latest())
+        .retry_config(retries)
+        .timeout_config(timeouts)
+        .load()
+        .await
 }
 
 /// When the credentials that a client uses end: what it signs for others is of no use after that.

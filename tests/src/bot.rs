@@ -2,6 +2,7 @@
 
 use crate::discord::{self, Discord};
 use crate::harness::{Gateway, GatewayOptions, program};
+use crate::lambda::{Function, FunctionOptions, Sandbox};
 use crate::ports::free_port;
 use crate::postgres::Postgres;
 use crate::process::{Process, Program};
@@ -23,6 +24,9 @@ use std::time::Duration;
 /// The secret that gateway and bot share here.
 pub const RING_KEY: &str = "a-ring-key-for-tests-of-forty-characters";
 
+/// Sandboxes of a function: while some draw cards, others take clicks.
+const SANDBOXES: usize = 4;
+
 /// How the bot and the chats reach each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
@@ -30,6 +34,8 @@ pub enum Way {
     Connected,
     /// The chats send signed requests.
     Signed,
+    /// They send signed requests to a function.
+    Function,
 }
 
 impl Way {
@@ -37,6 +43,7 @@ impl Way {
         match self {
             Self::Connected => "Socket Mode",
             Self::Signed => "HTTP",
+            Self::Function => "Lambda emulator",
         }
     }
 }
@@ -69,11 +76,17 @@ impl ChatOptions {
 /// A world with both chats. Everything ends when it is dropped.
 pub struct Chats {
     /// Dropped first: it writes into the world's files.
-    bot: Option<Bot>,
+    bot: Option<Running>,
     pub slack: Slack,
     pub discord: Discord,
     pub world: World,
+    way: Way,
     port: u16,
+}
+
+enum Running {
+    LongLived(Bot),
+    Function(Function),
 }
 
 /// A running bot.
@@ -124,7 +137,7 @@ impl Chats {
             environment,
             ..world.gateway
         };
-        if options.way == Way::Signed {
+        if options.way != Way::Connected {
             let at = |path: &str| format!("http://127.0.0.1:{port}{path}").parse();
             slack.use_endpoints(Some(Endpoints {
                 interactions: at("/slack/interactions")?,
@@ -143,6 +156,7 @@ impl Chats {
             slack,
             discord,
             world,
+            way: options.way,
             port,
         };
         chats.register()?;
@@ -158,7 +172,20 @@ impl Chats {
 
     /// Starts the bot, again after `stop_bot`.
     pub async fn start_bot(&mut self) -> Result<()> {
-        self.bot = Some(Bot::start(&self.world.gateway, self.world.environment())?);
+        let environment = self.world.environment();
+        self.bot = Some(match self.way {
+            Way::Connected | Way::Signed => Running::LongLived(Bot::start(&self.world.gateway, environment)?),
+            Way::Function => Running::Function(
+                Function::start(FunctionOptions {
+                    config: self.world.gateway.config(),
+                    environment,
+                    log: self.world.gateway.path().join("bot.log"),
+                    port: self.port,
+                    sandboxes: SANDBOXES,
+                })
+                .await?,
+            ),
+        });
         let url = format!("http://127.0.0.1:{}/livez", self.port);
         let answered = eventually("the bot answers", Duration::from_secs(30), async || {
             let answer = reqwest::get(&url).await.ok()?;
@@ -195,8 +222,21 @@ impl Chats {
         self.port
     }
 
+    /// Its process; of a function, that of one sandbox.
     pub fn bot_pid(&self) -> Option<u32> {
-        self.bot.as_ref().map(Bot::pid)
+        match &self.bot {
+            Some(Running::LongLived(bot)) => Some(bot.pid()),
+            Some(Running::Function(function)) => function.sandboxes().first().and_then(Sandbox::pid),
+            None => None,
+        }
+    }
+
+    /// The function that the bot is.
+    pub fn function(&self) -> Result<&Function> {
+        match &self.bot {
+            Some(Running::Function(function)) => Ok(function),
+            Some(Running::LongLived(_)) | None => anyhow::bail!("the bot is no running function"),
+        }
     }
 
     /// Ties accounts of both chats to a person of the world, as a sign-in does.
@@ -248,7 +288,7 @@ fn open(data: &Path) -> Result<EmbeddedStore> {
 fn section(slack: &Slack, discord: &Discord, port: u16, bot: &str, route: &str, way: Way) -> String {
     let slack_way = match way {
         Way::Connected => "app_token = \"env:SLACK_APP_TOKEN\"",
-        Way::Signed => "signing_secret = \"env:SLACK_SECRET\"",
+        Way::Signed | Way::Function => "signing_secret = \"env:SLACK_SECRET\"",
     };
     format!(
         "[bot]\nurl = \"http://127.0.0.1:{port}\"\nlisten = \"127.0.0.1:{port}\"\nring_key = \"env:RING_KEY\"\n{bot}\n\

@@ -1,4 +1,4 @@
-//! A throwaway LocalStack: S3, KMS and Amazon's own DynamoDB emulator, on loopback only.
+//! A throwaway LocalStack: S3, KMS, Secrets Manager and Amazon's own DynamoDB emulator, on loopback only.
 
 mod table;
 mod terraform;
@@ -9,8 +9,9 @@ use crate::wait::eventually;
 use anyhow::{Context, Result, bail};
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, Region};
+use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_dynamodb::config::Credentials;
+use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_s3::types::{
     BucketLocationConstraint, BucketVersioningStatus, CreateBucketConfiguration, DefaultRetention,
     ObjectLockConfiguration, ObjectLockEnabled, ObjectLockRetentionMode, ObjectLockRule, VersioningConfiguration,
@@ -30,7 +31,7 @@ pub const REGION: &str = "eu-central-1";
 const ACCESS_KEY: &str = "test";
 /// Set to `external`, tests take what stands at `AWS_ENDPOINT_URL` instead of starting a LocalStack.
 const CHOICE: &str = "COUNTERSIGN_TEST_CLOUD";
-const SERVICES: &str = "s3,dynamodb,sts,kms";
+const SERVICES: &str = "s3,dynamodb,sts,kms,secretsmanager";
 
 const INSTALL_LIMIT: Duration = Duration::from_secs(1800);
 const START_LIMIT: Duration = Duration::from_secs(120);
@@ -52,6 +53,13 @@ impl CloudStores {
         let Self { table, bucket, kms_key } = self;
         format!("kind = \"aws\"\ntable = \"{table}\"\nbucket = \"{bucket}\"\noperations_key = \"kms:{kms_key}\"")
     }
+}
+
+/// What a secret holds.
+#[derive(Clone, Copy, Debug)]
+pub enum SecretValue<'a> {
+    Text(&'a str),
+    Binary(&'a [u8]),
 }
 
 /// A running LocalStack. Its processes and its directory are gone when it is dropped, or when this process ends in
@@ -121,19 +129,22 @@ impl Cloud {
 
     /// Clients as `Aws::from_environment` makes them, with test credentials, for what stands at `endpoint`.
     pub async fn aws_at(endpoint: &str) -> Aws {
+        Aws::of(&Self::configuration(endpoint).await)
+    }
+
+    async fn configuration(endpoint: &str) -> SdkConfig {
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(CONNECT_LIMIT)
             .operation_attempt_timeout(ATTEMPT_LIMIT)
             .build();
-        let config = aws_config::defaults(BehaviorVersion::latest())
+        aws_config::defaults(BehaviorVersion::latest())
             .endpoint_url(endpoint)
             .region(Region::new(REGION))
             .credentials_provider(Credentials::new(ACCESS_KEY, ACCESS_KEY, None, None, "tests"))
             .retry_config(RetryConfig::disabled())
             .timeout_config(timeouts)
             .load()
-            .await;
-        Aws::of(&config)
+            .await
     }
 
     /// What a program needs in its environment to use the cloud at `endpoint`: this one's own, or a `Weather`'s.
@@ -197,6 +208,18 @@ impl Cloud {
         let answer = self.aws().await.kms.create_key().send().await?;
         let key = answer.key_metadata.context("CreateKey answered without a key")?;
         key.arn.context("CreateKey answered without an ARN")
+    }
+
+    /// Keeps a secret, and gives its ARN.
+    pub async fn secret(&self, value: SecretValue<'_>) -> Result<String> {
+        let client = aws_sdk_secretsmanager::Client::new(&Self::configuration(&self.endpoint).await);
+        let create = client.create_secret().name(fresh_name("secret"));
+        let create = match value {
+            SecretValue::Text(text) => create.secret_string(text),
+            SecretValue::Binary(bytes) => create.secret_binary(Blob::new(bytes)),
+        };
+        let made = create.send().await?;
+        made.arn.context("CreateSecret answered without an ARN")
     }
 
     /// Makes a table, a bucket and a key.

@@ -14,6 +14,7 @@ pub mod discord;
 pub mod figures;
 pub mod harness;
 pub mod issuer;
+pub mod lambda;
 pub mod mutate;
 pub mod overhear;
 pub mod ports;

@@ -185,7 +185,7 @@ impl Desk {
             .await;
         match made {
             Ok(approval) => {
-                self.redraw(id);
+                self.redraw_decided(id);
                 Ok(counted(&approval, &chosen))
             }
             Err(ChangeError::Rejected(why)) => {

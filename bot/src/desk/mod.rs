@@ -2,6 +2,7 @@
 
 use crate::announce::Announcer;
 use crate::answer::Answers;
+use crate::app::Mode;
 use crate::chat::{Answer, Ask, Chat, Request, Say};
 use crate::limits::Limits;
 use async_trait::async_trait;
@@ -50,6 +51,7 @@ pub struct DeskParts {
     pub verified_email: bool,
     /// Votes on what these rules hold are confirmed by a fresh sign-in.
     pub step_up_rules: BTreeSet<String>,
+    pub mode: Mode,
     pub tasks: TaskTracker,
 }
 
@@ -67,6 +69,7 @@ pub struct Desk {
     link_lasts: Duration,
     verified_email: bool,
     step_up_rules: BTreeSet<String>,
+    mode: Mode,
     tasks: TaskTracker,
 }
 
@@ -86,6 +89,7 @@ impl Desk {
             link_lasts: parts.link_lasts,
             verified_email: parts.verified_email,
             step_up_rules: parts.step_up_rules,
+            mode: parts.mode,
             tasks: parts.tasks,
         })
     }
@@ -138,6 +142,15 @@ impl Desk {
 
     fn page(&self, path: &str) -> Result<Url, Answer> {
         self.pages.join(path).map_err(unready)
+    }
+
+    /// Draws the cards of a decided approval anew. A function leaves that to the ring of the gateway that holds it: the gateway
+    /// looks at each vote anyway, and the next click need not wait.
+    fn redraw_decided(&self, id: &ApprovalId) {
+        match self.mode {
+            Mode::LongLived => self.redraw(id),
+            Mode::Function => {}
+        }
     }
 
     /// Draws the cards anew after the answer.

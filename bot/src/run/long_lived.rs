@@ -71,10 +71,15 @@ pub async fn run(path: &Path) -> anyhow::Result<()> {
     drop(tokio::time::timeout(DRAIN_MAX, tasks.wait()).await);
     running.slack.drain(DRAIN_MAX).await;
     running.discord.drain(DRAIN_MAX).await;
-    running.app.tasks.close();
-    let app_tasks = running.app.tasks.clone();
+    let (work, writer) = (running.app.work.clone(), running.app.writer.clone());
     // The journal's writer ends with the last that could write.
     drop(running);
-    drop(tokio::time::timeout(DRAIN_MAX, app_tasks.wait()).await);
+    let done = async {
+        for tasks in [work, writer] {
+            tasks.close();
+            tasks.wait().await;
+        }
+    };
+    drop(tokio::time::timeout(DRAIN_MAX, done).await);
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Secrets and files by reference.
 
+use super::stored_secret::{StoredSecret, StoredSecretError};
 use crate::domain::secret::Secret;
 use serde::Deserialize;
 use std::fmt;
@@ -8,13 +9,15 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
-/// A secret or a file's content by reference: `env:NAME` or `file:PATH` (relative to the configuration file).
-/// Text that is neither is an error: a secret never stands in the configuration itself.
+/// A secret or a file's content by reference: `env:NAME`, `file:PATH` (relative to the configuration file), or
+/// `secret:NAME-OR-ARN` and `secret:NAME-OR-ARN#KEY` (AWS Secrets Manager).
+/// Text that is none of them is an error: a secret never stands in the configuration itself.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub enum Reference {
     Env(String),
     File(PathBuf),
+    Stored(StoredSecret),
 }
 
 impl TryFrom<String> for Reference {
@@ -23,7 +26,11 @@ impl TryFrom<String> for Reference {
         match text.split_once(':') {
             Some(("env", name)) if !name.is_empty() => Ok(Self::Env(name.to_owned())),
             Some(("file", path)) if !path.is_empty() => Ok(Self::File(PathBuf::from(path))),
-            _ => Err("write env:NAME or file:PATH: a secret never stands in the configuration itself"),
+            Some(("secret", place)) => StoredSecret::parse(place).map(Self::Stored),
+            _ => Err(
+                "write env:NAME, file:PATH or secret:NAME (in AWS Secrets Manager): a secret never stands in the \
+                 configuration itself",
+            ),
         }
     }
 }
@@ -33,6 +40,7 @@ impl fmt::Display for Reference {
         match self {
             Self::Env(name) => write!(f, "env:{name}"),
             Self::File(path) => write!(f, "file:{}", path.display()),
+            Self::Stored(place) => write!(f, "secret:{place}"),
         }
     }
 }
@@ -58,6 +66,8 @@ pub enum ReferenceError {
     TooLarge(PathBuf),
     #[error("{} is readable by everyone (mode {mode:04o}): run chmod o-rwx on it", path.display())]
     Exposed { path: PathBuf, mode: u32 },
+    #[error(transparent)]
+    Stored(#[from] StoredSecretError),
 }
 
 impl Reference {
@@ -66,7 +76,8 @@ impl Reference {
 
     /// Reads a secret: a password or a private key. Line ends at its end are cut off.
     ///
-    /// Blocks on the file system. A file that everyone may read, write or run is refused.
+    /// Blocks on the file system, or for at most 10 s on Secrets Manager, which is asked once for each secret in the life of
+    /// the program. A file that everyone may read, write or run is refused.
     pub fn read(&self) -> Result<Secret, ReferenceError> {
         let text = match self {
             Self::Env(name) => variable(name)?,
@@ -75,6 +86,7 @@ impl Reference {
                 let text = std::str::from_utf8(&bytes).map_err(|_| ReferenceError::NotText(self.clone()))?;
                 Zeroizing::new(text.to_owned())
             }
+            Self::Stored(place) => place.read()?,
         };
         let secret = text.trim_end_matches(['\r', '\n']);
         if secret.is_empty() {
@@ -83,11 +95,12 @@ impl Reference {
         Ok(Secret::new(secret.to_owned()))
     }
 
-    /// Reads something public, such as a certificate, as it is. Blocks on the file system.
+    /// Reads something public, such as a certificate, as it is. Blocks as `read` does.
     pub fn read_bytes(&self) -> Result<Vec<u8>, ReferenceError> {
         let bytes = match self {
             Self::Env(name) => variable(name)?.as_bytes().to_vec(),
             Self::File(path) => file(path, Audience::Anyone)?,
+            Self::Stored(place) => place.read()?.as_bytes().to_vec(),
         };
         if bytes.is_empty() {
             return Err(ReferenceError::Empty(self.clone()));
@@ -104,7 +117,7 @@ impl Reference {
     pub(super) fn resolve(&mut self, base: &Path) {
         match self {
             Self::File(path) => *path = base.join(&path),
-            Self::Env(_) => {}
+            Self::Env(_) | Self::Stored(_) => {}
         }
     }
 }
@@ -203,7 +216,15 @@ mod tests {
 
     #[test]
     fn text_that_is_no_reference_is_refused() {
-        for text in ["hunter2", "env:", "file:", "vault:secret/x", ""] {
+        for text in [
+            "hunter2",
+            "env:",
+            "file:",
+            "secret:",
+            "secret:a b",
+            "vault:secret/x",
+            "",
+        ] {
             assert!(Reference::try_from(text.to_owned()).is_err(), "{text}");
         }
     }

@@ -269,7 +269,7 @@ fn wanted(field: &Field) -> String {
         Kind::Texts => "a list of texts".to_owned(),
         Kind::Address => "text like \"127.0.0.1:6432\"".to_owned(),
         Kind::Link => "text like \"https://example.com\"".to_owned(),
-        Kind::Reference => "text like \"env:NAME\" or \"file:PATH\"".to_owned(),
+        Kind::Reference => "text like \"env:NAME\", \"file:PATH\" or \"secret:NAME\"".to_owned(),
         Kind::OneOf(words) => format!("one of {}", words.join(", ")),
         Kind::Table(_) => format!("a table [{}]", field.name),
         Kind::Tables(_) => format!("a list of tables [[{}]]", field.name),

@@ -42,6 +42,13 @@ impl Discord {
         Ok(())
     }
 
+    /// Signs a body as of now: the moment, and the signature.
+    pub fn sign(&self, body: &str) -> (String, String) {
+        let stamp = Utc::now().timestamp().to_string();
+        let signature = self.shared.key.sign(format!("{stamp}{body}").as_bytes());
+        (stamp, hex::encode(signature))
+    }
+
     fn endpoint(&self) -> Result<Url> {
         let endpoint = self.shared.settings().endpoint.clone();
         endpoint.context("there is no endpoint")

@@ -38,13 +38,13 @@ struct Sample {
 pub async fn measure() -> Result<bool> {
     let server = Arc::new(Postgres::start(PostgresOptions::default()).await?);
     let mut samples = Vec::new();
-    for way in [Way::Connected, Way::Signed] {
+    for way in [Way::Connected, Way::Signed, Way::Function] {
         let mut sample = Sample::of(way, "embedded", EMBEDDED_BOUND);
         sample.take(&server, GatewayOptions::default()).await?;
         samples.push(sample);
     }
     let cloud = Cloud::start().await?;
-    for way in [Way::Connected, Way::Signed] {
+    for way in [Way::Connected, Way::Signed, Way::Function] {
         let options = GatewayOptions {
             store: Some(cloud.store().await?),
             environment: Cloud::environment(cloud.endpoint()),

@@ -69,6 +69,13 @@ impl Slack {
         read(response, 1).await
     }
 
+    /// Signs a body as of now: the moment, and the signature.
+    pub fn sign(&self, body: &str) -> (String, String) {
+        let mut signed = self.shared.signature(body, Seal::Good).into_iter();
+        let mut value = || signed.next().map(|(_, value)| value).unwrap_or_default();
+        (value(), value())
+    }
+
     /// How requests are signed from now on.
     pub fn seal(&self, seal: Seal) {
         self.shared.settings().seal = seal;

@@ -13,12 +13,12 @@ mod refusals;
 mod weather;
 
 /// People of the tests: alice asks, bob and carol are DBAs, and dave is linked to nobody.
-const BOB: (&str, &str) = ("U0BOB", "2000000000000000002");
+pub(crate) const BOB: (&str, &str) = ("U0BOB", "2000000000000000002");
 const ALICE: (&str, &str) = ("U0ALICE", "2000000000000000001");
 const DAVE: (&str, &str) = ("U0DAVE", "2000000000000000004");
 
 /// A world in which alice and bob have linked their accounts.
-async fn chats(options: ChatOptions) -> Result<Chats> {
+pub(crate) async fn chats(options: ChatOptions) -> Result<Chats> {
     let chats = Chats::start(options).await?;
     for (name, (slack_user, discord_user)) in [("alice", ALICE), ("bob", BOB), ("dave", DAVE)] {
         chats.slack.add_user(slack::TEAM, slack::User::member(slack_user, name));
@@ -30,19 +30,19 @@ async fn chats(options: ChatOptions) -> Result<Chats> {
 }
 
 /// Runs a statement as alice, beside the test: it may be held. It ends with its task.
-fn psql(chats: &Chats, statement: &str) -> JoinHandle<Result<Output>> {
+pub(crate) fn psql(chats: &Chats, statement: &str) -> JoinHandle<Result<Output>> {
     let command = chats.world.gateway.psql("alice", countersign_tests::world::TARGET);
     let mut command = tokio::process::Command::from(command);
     command.args(["-c", statement]).kill_on_drop(true);
     tokio::spawn(async move { command.output().await.context("psql") })
 }
 
-fn said(output: &Output) -> String {
+pub(crate) fn said(output: &Output) -> String {
     String::from_utf8_lossy(&[output.stdout.clone(), output.stderr.clone()].concat()).into_owned()
 }
 
 /// Whether a card can be decided.
-fn is_open(buttons: &[String]) -> bool {
+pub(crate) fn is_open(buttons: &[String]) -> bool {
     buttons.iter().any(|label| label == "Approve" || label == "Deny")
 }
 
@@ -56,7 +56,7 @@ fn custom_id(card: &discord::Message, action: &str) -> String {
 }
 
 /// The only open card in Slack's channel, once it is there.
-async fn slack_card(chats: &Chats) -> Result<slack::Message> {
+pub(crate) async fn slack_card(chats: &Chats) -> Result<slack::Message> {
     let found = chats.slack.wait_for("a card in Slack", |slack| {
         slack
             .messages(slack::TEAM, slack::CHANNEL)
@@ -66,7 +66,7 @@ async fn slack_card(chats: &Chats) -> Result<slack::Message> {
     found.await.with_context(|| chats.bot_log())
 }
 
-async fn discord_card(chats: &Chats) -> Result<discord::Message> {
+pub(crate) async fn discord_card(chats: &Chats) -> Result<discord::Message> {
     let found = chats.discord.wait_for("a card in Discord", |discord| {
         let messages = discord.messages(discord::CHANNEL).into_iter();
         messages.into_iter().find(|message| is_open(&message.buttons()))
@@ -74,7 +74,7 @@ async fn discord_card(chats: &Chats) -> Result<discord::Message> {
     found.await.with_context(|| chats.bot_log())
 }
 
-async fn the_story(way: Way) {
+pub(crate) async fn the_story(way: Way) {
     let chats = chats(ChatOptions::new(way)).await.unwrap();
     let (slack, discord) = (&chats.slack, &chats.discord);
 

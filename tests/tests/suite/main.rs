@@ -13,6 +13,7 @@ mod crashes;
 mod deciders;
 mod exports;
 mod granted;
+mod function;
 mod identity;
 mod invariants;
 mod login;

@@ -5,6 +5,7 @@ mod gateways;
 mod harness;
 mod operations;
 mod recordings;
+mod secrets;
 mod spool;
 mod stores;
 mod terraform;
