@@ -28,6 +28,14 @@ pub enum Mode {
 }
 
 impl Mode {
+    /// How long an answer waits for the store. What takes longer than a chat waits is brought later, where there is a later.
+    fn answers_within(self) -> Duration {
+        match self {
+            Self::LongLived => Duration::from_secs(25),
+            Self::Function => Duration::from_millis(2500),
+        }
+    }
+
     /// How long a ring waits for the chats.
     fn patience(self) -> Duration {
         match self {
@@ -58,6 +66,9 @@ impl App {
         let stores = Stores::open(config).await?;
         let (path, stopped) = (config.policy.path.clone(), stop.clone());
         let policy = tokio::task::spawn_blocking(move || PolicyHandle::start(path, stopped)).await??;
+        for problem in bot.unknown_rules(policy.current().rule_ids()) {
+            tracing::error!("{problem}");
+        }
         let key = bot.ring_key.clone();
         let key = tokio::task::spawn_blocking(move || key.read())
             .await?
@@ -70,6 +81,7 @@ impl App {
             stores.chat_links.clone(),
             Routes::new(bot.routes.clone()),
             pages.clone(),
+            Duration::from_secs(u64::from(bot.link_hours_max) * 3600),
             chats.clone(),
         ));
         let journal = SharedJournal::start(
@@ -89,6 +101,7 @@ impl App {
             link_lasts: Duration::from_secs(u64::from(bot.link_hours_max) * 3600),
             verified_email: bot.verified_email,
             step_up_rules: bot.step_up_rules.iter().cloned().collect(),
+            patience: mode.answers_within(),
             tasks: tasks.clone(),
         });
         let bell = Bell::new(announcer.clone(), key, mode.patience(), tasks.clone());

@@ -8,6 +8,8 @@ use std::process::Output;
 use tokio::task::JoinHandle;
 
 mod commands;
+mod held;
+mod load;
 mod people;
 mod refusals;
 mod weather;
