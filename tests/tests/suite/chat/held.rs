@@ -7,13 +7,20 @@ use countersign_tests::world::TARGET;
 use countersign_tests::{discord, slack};
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio_postgres::AsyncMessage;
+use tokio_postgres::{AsyncMessage, Client};
 
 /// For what should happen soon, on a slow machine.
 const SOON: Duration = Duration::from_secs(30);
+
+/// A connection of alice.
+pub struct Session {
+    client: Arc<Client>,
+    notices: mpsc::Receiver<String>,
+}
 
 /// A statement of alice that waits for its approval.
 pub struct Held {
@@ -22,13 +29,12 @@ pub struct Held {
     done: JoinHandle<Result<Instant>>,
 }
 
-impl Held {
-    /// Sends a statement that the policy holds, and waits for the number of its approval.
-    pub async fn open(chats: &Chats, statement: &str) -> Result<Self> {
+impl Session {
+    pub async fn open(chats: &Chats) -> Result<Self> {
         let gateway = &chats.world.gateway;
         let config = gateway.client_config("alice", TARGET);
         let (client, mut connection) = connect_raw(&config, gateway.ca_pem()).await?;
-        let (told, mut notices) = mpsc::channel(16);
+        let (told, notices) = mpsc::channel(64);
         tokio::spawn(async move {
             while let Some(Ok(message)) = std::future::poll_fn(|context| connection.poll_message(context)).await {
                 if let AsyncMessage::Notice(notice) = message {
@@ -36,24 +42,36 @@ impl Held {
                 }
             }
         });
-        let statement = statement.to_owned();
+        let client = Arc::new(client);
+        Ok(Self { client, notices })
+    }
+
+    /// Sends a statement that the policy holds, and waits for the number of its approval.
+    pub async fn hold(&mut self, statement: &str) -> Result<Held> {
+        let (client, statement) = (Arc::clone(&self.client), statement.to_owned());
         let done = tokio::spawn(async move {
             client.simple_query(&statement).await?;
             Ok(Instant::now())
         });
         let held = async {
             loop {
-                let notice = notices.recv().await.context("the statement was not held")?;
-                let id = notice.split("held for approval ").nth(1).and_then(|rest| rest.get(..8));
-                if let Some(id) = id {
+                let notice = self.notices.recv().await.context("the statement was not held")?;
+                let id = notice.split("held for approval ").nth(1);
+                if let Some(id) = id.and_then(|rest| rest.get(..8)) {
                     return anyhow::Ok(id.to_owned());
                 }
             }
         };
-        let id = tokio::time::timeout(SOON, held)
-            .await
-            .context("the statement is not held in time")??;
-        Ok(Self { id, done })
+        let id = tokio::time::timeout(SOON, held).await;
+        let id = id.context("the statement is not held in time")??;
+        Ok(Held { id, done })
+    }
+}
+
+impl Held {
+    /// Holds a statement in a session of its own.
+    pub async fn open(chats: &Chats, statement: &str) -> Result<Self> {
+        Session::open(chats).await?.hold(statement).await
     }
 
     /// Approves it as bob over the API; gives how long it took until the statement's answer came.

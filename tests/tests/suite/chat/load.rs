@@ -1,6 +1,6 @@
 //! Many approvals, and several bots: every card stands once in each chat, with its outcome, and decisions do not wait.
 
-use super::held::{Held, all_ended};
+use super::held::{Held, Session, all_ended};
 use super::{ALICE, BOB};
 use axum::Router;
 use axum::body::Bytes;
@@ -14,8 +14,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
-const TWO_BOTS: usize = 36;
-const MANY: usize = 500;
+const TWO_BOTS: u32 = 36;
+const MANY: u32 = 500;
+/// Connections that hold one statement after another.
+const SESSIONS: u32 = 50;
 const MINUTE: Duration = Duration::from_secs(60);
 /// Messages a second in one channel. Slack takes about one, Discord too: then a thousand messages would take a quarter of an
 /// hour. The chats here are as much faster as the test is shorter.
@@ -32,7 +34,7 @@ async fn chats(options: ChatOptions) -> Chats {
     chats
 }
 
-fn statement(number: usize) -> String {
+fn statement(number: u32) -> String {
     format!("update orders set state = state where id = {}", 1 + number % 60)
 }
 
@@ -105,24 +107,33 @@ async fn of_five_hundred_approvals_in_a_minute_no_card_is_lost_or_doubled_and_no
     chats.discord.limit("POST /channels/{channel}/messages", A_SECOND);
     let began = Instant::now();
     let mut running = JoinSet::new();
-    for number in 0..u32::try_from(MANY).unwrap() {
+    for session in 0..SESSIONS {
         let chats = Arc::clone(&chats);
-        let at = began + MINUTE * number / u32::try_from(MANY).unwrap();
         running.spawn(async move {
-            tokio::time::sleep_until(at.into()).await;
-            let held = Held::open(&chats, &statement(number as usize)).await.unwrap();
-            let id = held.id.clone();
-            // Some are decided before a chat can have shown them, some long after.
-            tokio::time::sleep(Duration::from_millis(u64::from(number % 8) * 1000)).await;
-            (id, held.approve(&chats).await.unwrap())
+            let mut connection = Session::open(&chats).await.unwrap();
+            let mut decided = Vec::new();
+            for number in (session..MANY).step_by(SESSIONS as usize) {
+                tokio::time::sleep_until((began + MINUTE * number / MANY).into()).await;
+                let held = connection.hold(&statement(number)).await.unwrap();
+                let id = held.id.clone();
+                // Some are decided before a chat can have shown them, some after.
+                tokio::time::sleep(Duration::from_millis(u64::from(number % 8) * 500)).await;
+                decided.push((id, held.approve(&chats).await.unwrap()));
+            }
+            decided
         });
     }
-    let (ids, latencies): (Vec<String>, Vec<Duration>) = running.join_all().await.into_iter().unzip();
-    assert_eq!(ids.len(), MANY);
+    let decided = running.join_all().await.into_iter().flatten();
+    let took = began.elapsed();
+    let (ids, latencies): (Vec<String>, Vec<Duration>) = decided.unzip();
+    assert_eq!(ids.len(), MANY as usize);
     check_latencies("five hundred in a minute", latencies);
-    all_ended(&chats, &ids, Duration::from_secs(75)).await;
-    let limited = chats.slack.requests().len() + chats.discord.requests().len();
-    println!("all shown after {:?}; {limited} requests", began.elapsed());
+    all_ended(&chats, &ids, Duration::from_secs(80)).await;
+    let requests = chats.slack.requests().len() + chats.discord.requests().len();
+    println!(
+        "all decided after {took:?}, all shown after {:?}, by {requests} requests",
+        began.elapsed()
+    );
 }
 
 /// Decisions take what they take without a chat: figures say 0.2 s. The bounds leave room for tests that run beside.
