@@ -65,10 +65,8 @@ impl Reception {
 
     /// Refuses what was asked before: a chat that heard no answer in time asks again.
     pub fn first(&self, asked: Digest, now: Timestamp) -> Result<(), Turned> {
-        self.seen.remember(asked, now).map_err(|why| match why {
-            Turned::Repeated => Turned::Resent,
-            other => other,
-        })
+        let first = self.seen.remember(asked, now);
+        first.map_err(|why| if why == Turned::Repeated { Turned::Resent } else { why })
     }
 
     pub fn tell_counts(&self) {

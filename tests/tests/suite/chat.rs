@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 
 mod commands;
 mod held;
+mod late;
 mod load;
 mod people;
 mod refusals;

@@ -130,7 +130,7 @@ async fn of_five_hundred_approvals_in_a_minute_no_card_is_lost_or_doubled_and_no
     check_latencies("five hundred in a minute", latencies);
     all_ended(&chats, &ids, Duration::from_secs(80)).await;
     let requests = chats.slack.requests().len() + chats.discord.requests().len();
-    println!(
+    eprintln!(
         "all decided after {took:?}, all shown after {:?}, by {requests} requests",
         began.elapsed()
     );
@@ -141,7 +141,7 @@ fn check_latencies(what: &str, mut latencies: Vec<Duration>) {
     latencies.sort();
     let at = |percent: usize| latencies[(latencies.len() - 1) * percent / 100];
     let (half, most) = (at(50), at(99));
-    println!("{what}: from the vote to the statement's answer p50 {half:?}, p99 {most:?}");
+    eprintln!("{what}: from the vote to the statement's answer p50 {half:?}, p99 {most:?}");
     assert!(half < Duration::from_secs(1), "p50 {half:?}");
     assert!(most < Duration::from_secs(5), "p99 {most:?}");
 }

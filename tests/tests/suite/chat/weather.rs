@@ -242,7 +242,7 @@ async fn a_card_comes_once_the_bot_is_in_the_channel_and_the_cause_is_told_once(
     let card = card
         .await
         .unwrap_or_else(|error| panic!("{error}\n{}", chats.bot_log()));
-    println!("the card came {:?} after the bot was invited", began.elapsed());
+    eprintln!("the card came {:?} after the bot was invited", began.elapsed());
     assert!(card.body.to_string().contains(&held.id));
     held.approve(&chats).await.unwrap();
     let told = chats.bot_log().matches("messages cannot be posted there").count();
