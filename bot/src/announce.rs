@@ -4,8 +4,15 @@
 //! Of several at once one has the turn, written into the announcement's record for a while. A message is written down as
 //! `posting` before it is posted: who finds it so looks whether it stands in the chat before they post it. Who had the turn
 //! looks at the approval again after giving it up, so that a change which came meanwhile, and was left to them, is shown.
+//!
+//! Workspaces do not wait for each other: within a turn each is worked on by itself, and of one that is left alone at
+//! present nothing is written down or tried.
 
-use crate::chat::{Chat, ChatError, To};
+mod linked;
+mod work;
+mod workspace;
+
+use crate::chat::Chat;
 use crate::plan::{Facts, Plan, Wanted};
 use crate::routes::Routes;
 use chrono::{TimeDelta, Utc};
@@ -14,32 +21,36 @@ use countersign_infra::approvals::{ApprovalStore, StoreError};
 use countersign_infra::chat_links::ChatLinkStore;
 use countersign_infra::domain::Timestamp;
 use countersign_infra::domain::announcement::{
-    Announcement, MessageRef, POSTS_MAX, Post, PostKind, PostState, Room, Turn,
+    Announcement, MessageRef, POSTS_MAX, Post, PostKind, PostState, Room, Span, Turn,
 };
 use countersign_infra::domain::approval::{Approval, State};
 use countersign_infra::domain::chat_link::{ChatLink, ChatPlatform};
 use countersign_infra::domain::id::ApprovalId;
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use linked::Linked;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout_at};
+use tokio::sync::Notify;
+use tokio::time::Instant;
 use url::Url;
+use work::perhaps;
+use workspace::Workspace;
 
-/// How long one turn lasts, and how much of that is for the chats.
-const TURN_LASTS: TimeDelta = TimeDelta::seconds(45);
-const WORK_MAX: Duration = Duration::from_secs(30);
+/// How long one turn lasts, and until when within it calls of chats begin: those end 10 s later, and some time is left to
+/// write down what they did.
+const TURN_LASTS: TimeDelta = TimeDelta::seconds(25);
+const WORK_MAX: Duration = Duration::from_secs(10);
 /// Looks at one approval within one call: each after the first for a change that came meanwhile.
 const LOOKS_MAX: usize = 8;
-/// What a chat would not take is tried again after that.
-const AGAIN_AFTER: TimeDelta = TimeDelta::seconds(10);
+/// What a chat refused is tried again so often, as whoever is responsible may have seen to it: while the approval goes on,
+/// and for a while after its end.
+const REFUSED_AGAIN_AFTER: TimeDelta = TimeDelta::seconds(60);
+const REFUSED_AGAIN_AFTER_END: TimeDelta = TimeDelta::minutes(5);
+const REFUSED_GIVE_UP_AFTER: TimeDelta = TimeDelta::hours(1);
 /// What ended so long ago is announced no more.
 const GIVE_UP_AFTER: TimeDelta = TimeDelta::hours(24);
-/// Links that are looked through for direct messages, and for how long they are remembered.
-const LINKS_MAX: usize = 5000;
-const LINKS_LAST: Duration = Duration::from_secs(30);
-/// Calls to one workspace at once.
-const CALLS_MAX: usize = 4;
+/// Rooms that are remembered for refusing.
+const REFUSING_MAX: usize = 10_000;
 
 /// Why an approval could not be announced.
 #[derive(Debug, thiserror::Error)]
@@ -74,16 +85,14 @@ pub struct Announcer {
     pub links: Arc<dyn ChatLinkStore>,
     pub routes: Routes,
     pub pages: Url,
+    /// How long a sign-in stands for who somebody is.
+    link_lasts: Duration,
     chats: HashMap<(ChatPlatform, String), Workspace>,
-    /// Links as they were a moment ago.
-    linked: Mutex<Option<(Instant, Arc<Vec<ChatLink>>)>>,
-}
-
-struct Workspace {
-    chat: Arc<dyn Chat>,
-    calls: Semaphore,
-    /// It said that it is asked too often.
-    paused: Mutex<Option<Instant>>,
+    linked: Linked,
+    /// Rooms that take no messages, and why not: told once.
+    refusing: Mutex<BTreeMap<Room, String>>,
+    /// Something will be due soon.
+    stirred: Notify,
 }
 
 impl Announcer {
@@ -93,15 +102,12 @@ impl Announcer {
         links: Arc<dyn ChatLinkStore>,
         routes: Routes,
         pages: Url,
+        link_lasts: Duration,
         chats: Vec<Arc<dyn Chat>>,
     ) -> Self {
         let chats = chats.into_iter().map(|chat| {
-            let workspace = Workspace {
-                calls: Semaphore::new(CALLS_MAX),
-                paused: Mutex::default(),
-                chat: chat.clone(),
-            };
-            ((chat.platform(), chat.team().to_owned()), workspace)
+            let name = (chat.platform(), chat.team().to_owned());
+            (name, Workspace::new(chat))
         });
         Self {
             approvals,
@@ -109,12 +115,29 @@ impl Announcer {
             links,
             routes,
             pages,
+            link_lasts,
             chats: chats.collect(),
-            linked: Mutex::default(),
+            linked: Linked::default(),
+            refusing: Mutex::default(),
+            stirred: Notify::new(),
         }
     }
 
-    /// Makes every message show how the approval stands. Takes at most about 40 s, mostly far less; dropped midway it is
+    /// Leaves workspaces that do not answer alone for another time.
+    #[cfg(test)]
+    fn resting(mut self, first: Duration) -> Self {
+        for workspace in self.chats.values_mut() {
+            workspace.rest_first = first;
+        }
+        self
+    }
+
+    /// Waits until an announcement was written down that will be due. Cancel safe.
+    pub async fn stirred(&self) {
+        self.stirred.notified().await;
+    }
+
+    /// Makes every message show how the approval stands. Takes at most about 20 s, mostly far less; dropped midway it is
     /// taken up by whoever is asked next, at the latest when it is due.
     pub async fn announce(&self, id: &ApprovalId) -> Result<Shown, AnnounceError> {
         let until = Instant::now() + WORK_MAX;
@@ -139,9 +162,10 @@ impl Announcer {
         let current = stored
             .clone()
             .unwrap_or_else(|| Announcement::new(id.clone(), approval.created));
-        let links = self.linked().await;
-        let plan = self.plan(&approval, &current, &links, now);
-        let missing = self.missing(&current, &plan);
+        let links = self.linked.accounts(&*self.links).await;
+        let mut plan = self.plan(&approval, &current, &links, now);
+        plan.due = soonest([plan.due, refused_until(&current, &plan, &approval)]);
+        let missing = self.missing(&current, &plan, &approval, now);
         let shown = Shown {
             places: plan.wanted.len(),
             shown: plan.wanted.len() - missing.len(),
@@ -153,27 +177,47 @@ impl Announcer {
         if current.is_taken(now) {
             return Ok(Look::Left(shown));
         }
-        let Some(taken) = self.take_turn(&current, stored.as_ref(), &missing, now).await? else {
+        let (resting, ready): (Vec<&Wanted>, Vec<&Wanted>) =
+            missing.into_iter().partition(|wanted| self.rests(&wanted.room));
+        let waits = soonest(resting.iter().map(|wanted| self.back_at(&wanted.room, id)));
+        if ready.is_empty() {
+            let due = soonest([plan.due, waits]);
+            return self.put_off(current, stored.as_ref(), due, shown).await;
+        }
+        let Some(taken) = self.take_turn(&current, stored.as_ref(), &ready, now).await? else {
             return Ok(Look::Again(shown));
         };
-        let (posts, again) = self.work(&current, &taken, &missing, until).await;
-        let next = Announcement {
+        let posts = self.work(&current, &taken, &ready, until).await;
+        let mut next = Announcement {
             posts,
             turn: None,
-            due: again.or(plan.due),
             version: taken.version + 1,
             ..taken.clone()
         };
-        match self.announcements.put(&next, Some(&taken)).await {
-            Ok(()) if again.is_none() => Ok(Look::Again(shown)),
-            Ok(()) => Ok(Look::Left(Shown {
-                shown: plan.wanted.len() - self.missing(&next, &plan).len(),
-                ..shown
-            })),
+        let left = self.missing(&next, &plan, &approval, Utc::now());
+        let again = left.iter().map(|wanted| self.back_at(&wanted.room, id));
+        let again = soonest(again.chain([refused_until(&next, &plan, &approval)]));
+        next.due = soonest([plan.due.filter(|due| *due > now), again]);
+        let is_done = left.is_empty();
+        let shown = Shown {
+            shown: plan.wanted.len() - left.len(),
+            ..shown
+        };
+        match self.put(&next, Some(&taken)).await {
+            Ok(()) if is_done => Ok(Look::Again(shown)),
+            Ok(()) => Ok(Look::Left(shown)),
             // The turn was over, and somebody else has it.
             Err(AnnouncementError::Conflict { .. }) => Ok(Look::Again(shown)),
             Err(error) => Err(error.into()),
         }
+    }
+
+    async fn put(&self, next: &Announcement, former: Option<&Announcement>) -> Result<(), AnnouncementError> {
+        let put = self.announcements.put(next, former).await;
+        if next.due.is_some() {
+            self.stirred.notify_one();
+        }
+        put
     }
 
     /// Nothing is to be posted now: at most the time of the next look is another.
@@ -195,7 +239,7 @@ impl Announcer {
             version: current.version + 1,
             ..current
         };
-        match self.announcements.put(&next, stored).await {
+        match self.put(&next, stored).await {
             Ok(()) => Ok(Look::Done(shown)),
             Err(AnnouncementError::Conflict { .. }) => Ok(Look::Again(shown)),
             Err(error) => Err(error.into()),
@@ -208,6 +252,7 @@ impl Announcer {
             posted,
             route: self.routes.of(approval),
             links,
+            link_lasts: self.link_lasts,
             pages: &self.pages,
             now,
         };
@@ -219,9 +264,17 @@ impl Announcer {
     }
 
     /// What is wanted and does not stand so in a chat. Notes wait for the card in whose thread they stand.
-    fn missing<'p>(&self, current: &Announcement, plan: &'p Plan) -> Vec<&'p Wanted> {
+    fn missing<'p>(
+        &self,
+        current: &Announcement,
+        plan: &'p Plan,
+        approval: &Approval,
+        now: Timestamp,
+    ) -> Vec<&'p Wanted> {
         let is_missing = |wanted: &&Wanted| match current.post(&wanted.room, wanted.kind).map(|post| &post.state) {
-            Some(PostState::Refused { .. }) => false,
+            Some(PostState::Refused { again, .. }) => {
+                is_tried_again(approval, now) && again.is_none_or(|again| again <= now)
+            }
             Some(PostState::Posted { shows, .. }) => {
                 let digest = self
                     .workspace(&wanted.room)
@@ -249,12 +302,19 @@ impl Announcer {
         aws_lc_rs::rand::fill(&mut random).map_err(|_| AnnounceError::Random)?;
         let mut taken = current.clone();
         for wanted in missing {
-            if current.post(&wanted.room, wanted.kind).is_none() && taken.posts.len() < POSTS_MAX {
+            let is_there = current.post(&wanted.room, wanted.kind).is_some();
+            if !is_there && taken.posts.len() < POSTS_MAX {
                 taken.posts.push(Post {
                     room: wanted.room.clone(),
                     kind: wanted.kind,
                     state: PostState::Posting,
+                    tried: None,
                 });
+            }
+            if let Some(post) = find_mut(&mut taken.posts, wanted).filter(|post| message(post).is_none()) {
+                let from = perhaps(Some(post), current.created, now).map_or(now, |span| span.from);
+                let to = now + TURN_LASTS;
+                post.tried = Some(Span { from, to });
             }
         }
         taken.version += 1;
@@ -263,7 +323,7 @@ impl Announcer {
             until: now + TURN_LASTS,
         });
         taken.due = Some(now + TURN_LASTS);
-        match self.announcements.put(&taken, stored).await {
+        match self.put(&taken, stored).await {
             Ok(()) => Ok(Some(taken)),
             Err(AnnouncementError::Conflict { current }) if current.as_deref() == Some(&taken) => Ok(Some(taken)),
             Err(AnnouncementError::Conflict { .. }) => Ok(None),
@@ -271,119 +331,18 @@ impl Announcer {
         }
     }
 
-    /// Posts and changes messages. The posts as they are then, and when to try again what failed.
-    async fn work(
-        &self,
-        before: &Announcement,
-        taken: &Announcement,
-        missing: &[&Wanted],
-        until: Instant,
-    ) -> (Vec<Post>, Option<Timestamp>) {
-        let mut posts = taken.posts.clone();
-        let mut again: Option<Timestamp> = None;
-        for wanted in missing {
-            // It was on its way before this turn: it may have arrived.
-            let perhaps = before.post(&wanted.room, wanted.kind).is_some();
-            // What is written down nowhere would be posted again and again.
-            if taken.post(&wanted.room, wanted.kind).is_none() {
-                continue;
-            }
-            // Dropped midway it is looked for by whoever has the next turn, which begins later.
-            let shown = timeout_at(until, self.show(&posts, wanted, perhaps, taken)).await;
-            let done = shown.unwrap_or_else(|_| Err(ChatError::Unsure("its turn is over".to_owned())));
-            let after = match done {
-                Ok(state) => {
-                    set(&mut posts, wanted, state);
-                    continue;
-                }
-                Err(ChatError::Refused(why)) => {
-                    tracing::error!(approval = %taken.approval, room = ?wanted.room, %why, "a message cannot be posted");
-                    set(&mut posts, wanted, PostState::Refused { why });
-                    continue;
-                }
-                Err(ChatError::TooOften { after }) => {
-                    if !perhaps {
-                        // It was certainly not posted, and need not be looked for.
-                        posts.retain(|post| post.room != wanted.room || post.kind != wanted.kind);
-                    }
-                    let after = TimeDelta::from_std(after).unwrap_or(AGAIN_AFTER);
-                    after.clamp(TimeDelta::seconds(1), TimeDelta::minutes(5))
-                }
-                Err(ChatError::Unsure(why)) => {
-                    tracing::warn!(approval = %taken.approval, %why, "a chat did not say that it took a message");
-                    AGAIN_AFTER
-                }
-            };
-            let at = Utc::now() + after;
-            again = Some(again.map_or(at, |other| other.min(at)));
-        }
-        (posts, again)
-    }
-
-    async fn show(
-        &self,
-        posts: &[Post],
-        wanted: &Wanted,
-        perhaps: bool,
-        announcement: &Announcement,
-    ) -> Result<PostState, ChatError> {
-        let Some(workspace) = self.workspace(&wanted.room) else {
-            return Err(ChatError::Refused("the workspace is not configured".to_owned()));
-        };
-        let shows = workspace.chat.digest(&wanted.content);
-        let posted = |message| PostState::Posted { message, shows };
-        let stands = find(posts, &wanted.room, wanted.kind).and_then(message);
-        if let Some(message) = stands {
-            let changed = workspace.call(workspace.chat.update(message, &wanted.content)).await;
-            return changed.map(|()| posted(message.clone()));
-        }
-        let thread = match wanted.kind {
-            PostKind::Card => None,
-            PostKind::Outcome | PostKind::Reminder { .. } => {
-                let card = find(posts, &wanted.room, PostKind::Card).and_then(message);
-                // The card is on its way itself: its note comes after it.
-                Some(card.ok_or_else(|| ChatError::Unsure("its card does not stand yet".to_owned()))?)
-            }
-        };
-        let to = To {
-            room: &wanted.room,
-            thread,
-            approval: &announcement.approval,
-            kind: wanted.kind,
-        };
-        if perhaps && let Some(message) = workspace.call(workspace.chat.find(&to, announcement.created)).await? {
-            workspace.call(workspace.chat.update(&message, &wanted.content)).await?;
-            return Ok(posted(message));
-        }
-        let message = workspace.call(workspace.chat.post(&to, &wanted.content)).await?;
-        Ok(posted(message))
-    }
-
     fn workspace(&self, room: &Room) -> Option<&Workspace> {
         self.chats.get(&(room.platform, room.team.clone()))
     }
 
-    /// Linked accounts as they were within the last half minute; none when they cannot be read: direct messages are a
-    /// courtesy.
-    async fn linked(&self) -> Arc<Vec<ChatLink>> {
-        let remembered = |linked: MutexGuard<'_, Option<(Instant, Arc<Vec<ChatLink>>)>>| {
-            let (at, links) = linked.as_ref()?;
-            (at.elapsed() < LINKS_LAST).then(|| links.clone())
-        };
-        if let Some(links) = remembered(self.linked.lock().unwrap_or_else(PoisonError::into_inner)) {
-            return links;
-        }
-        match self.links.all(LINKS_MAX).await {
-            Ok(links) => {
-                let links = Arc::new(links);
-                *self.linked.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), links.clone()));
-                links
-            }
-            Err(error) => {
-                tracing::warn!(%error, "nobody is written to directly: linked accounts cannot be read");
-                Arc::default()
-            }
-        }
+    fn rests(&self, room: &Room) -> bool {
+        self.workspace(room).is_some_and(Workspace::rests)
+    }
+
+    /// When an approval that waits for a room's workspace is looked at again.
+    fn back_at(&self, room: &Room, approval: &ApprovalId) -> Option<Timestamp> {
+        let wait = self.workspace(room)?.back_in(approval);
+        Some(Utc::now() + TimeDelta::from_std(wait).ok()?)
     }
 }
 
@@ -395,29 +354,6 @@ enum Look {
     Left(Shown),
 }
 
-impl Workspace {
-    /// Asks the chat, unless it said that it is asked too often.
-    async fn call<T>(&self, call: impl Future<Output = Result<T, ChatError>>) -> Result<T, ChatError> {
-        let permit = self.calls.acquire().await;
-        let _permit = permit.map_err(|_| ChatError::Unsure("the bot is stopping".to_owned()))?;
-        if let Some(after) = self.pause() {
-            return Err(ChatError::TooOften { after });
-        }
-        let answer = call.await;
-        if let Err(ChatError::TooOften { after }) = &answer {
-            let until = Instant::now() + *after;
-            *self.paused.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
-        }
-        answer
-    }
-
-    fn pause(&self) -> Option<Duration> {
-        let paused = self.paused.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = paused.and_then(|until| until.checked_duration_since(Instant::now()));
-        left.filter(|left| !left.is_zero())
-    }
-}
-
 fn find<'p>(posts: &'p [Post], room: &Room, kind: PostKind) -> Option<&'p Post> {
     posts.iter().find(|post| post.room == *room && post.kind == kind)
 }
@@ -425,7 +361,8 @@ fn find<'p>(posts: &'p [Post], room: &Room, kind: PostKind) -> Option<&'p Post> 
 fn message(post: &Post) -> Option<&MessageRef> {
     match &post.state {
         PostState::Posted { message, .. } => Some(message),
-        PostState::Posting | PostState::Refused { .. } => None,
+        PostState::Refused { message, .. } => message.as_ref(),
+        PostState::Posting => None,
     }
 }
 
@@ -434,13 +371,36 @@ fn is_refused(current: &Announcement, room: &Room) -> bool {
     card.is_some_and(|post| matches!(post.state, PostState::Refused { .. }))
 }
 
-fn set(posts: &mut [Post], wanted: &Wanted, state: PostState) {
-    let post = posts
+fn find_mut<'p>(posts: &'p mut [Post], wanted: &Wanted) -> Option<&'p mut Post> {
+    posts
         .iter_mut()
-        .find(|post| post.room == wanted.room && post.kind == wanted.kind);
-    if let Some(post) = post {
-        post.state = state;
-    }
+        .find(|post| post.room == wanted.room && post.kind == wanted.kind)
+}
+
+/// Whether it is still worth while to try again what a chat refused.
+fn is_tried_again(approval: &Approval, now: Timestamp) -> bool {
+    ended(approval).is_none_or(|at| now - at <= REFUSED_GIVE_UP_AFTER)
+}
+
+/// When the first of what was refused is to be tried again.
+fn refused_until(current: &Announcement, plan: &Plan, approval: &Approval) -> Option<Timestamp> {
+    let posts = plan
+        .wanted
+        .iter()
+        .filter_map(|wanted| current.post(&wanted.room, wanted.kind));
+    let times = posts.filter_map(|post| match &post.state {
+        PostState::Refused { again, .. } => *again,
+        PostState::Posting | PostState::Posted { .. } => None,
+    });
+    let seldom = ended(approval).map_or(TimeDelta::zero(), |_| REFUSED_AGAIN_AFTER_END - REFUSED_AGAIN_AFTER);
+    times
+        .min()
+        .map(|at| at + seldom)
+        .filter(|at| is_tried_again(approval, *at))
+}
+
+fn soonest(times: impl IntoIterator<Item = Option<Timestamp>>) -> Option<Timestamp> {
+    times.into_iter().flatten().min()
 }
 
 /// Whether the time of the next look is worth a write: none any more, or one that is past.
@@ -448,7 +408,8 @@ fn is_later(current: Option<Timestamp>, next: Option<Timestamp>, now: Timestamp)
     match (current, next) {
         (None, None) => false,
         (Some(_), None) | (None, Some(_)) => true,
-        (Some(current), Some(next)) => current <= now || next < current,
+        // Moments of two clocks, each computed anew: a difference of less than a second is none.
+        (Some(current), Some(next)) => current <= now || next + TimeDelta::seconds(1) < current,
     }
 }
 

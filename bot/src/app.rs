@@ -28,6 +28,16 @@ pub enum Mode {
     Function,
 }
 
+impl Mode {
+    /// How long an answer waits for the store. What takes longer than a chat waits is brought later, where there is a later.
+    fn answers_within(self) -> Duration {
+        match self {
+            Self::LongLived => Duration::from_secs(25),
+            Self::Function => Duration::from_millis(2500),
+        }
+    }
+}
+
 /// The parts.
 pub struct App {
     pub announcer: Arc<Announcer>,
@@ -52,6 +62,9 @@ impl App {
         let stores = Stores::open(config).await?;
         let (path, stopped) = (config.policy.path.clone(), stop.clone());
         let policy = tokio::task::spawn_blocking(move || PolicyHandle::start(path, stopped)).await??;
+        for problem in bot.unknown_rules(policy.current().rule_ids()) {
+            tracing::error!("{problem}");
+        }
         let key = bot.ring_key.clone();
         let key = tokio::task::spawn_blocking(move || key.read())
             .await?
@@ -64,6 +77,7 @@ impl App {
             stores.chat_links.clone(),
             Routes::new(bot.routes.clone()),
             pages.clone(),
+            Duration::from_secs(u64::from(bot.link_hours_max) * 3600),
             chats.clone(),
         ));
         let journal = SharedJournal::start(
@@ -84,6 +98,7 @@ impl App {
             verified_email: bot.verified_email,
             step_up_rules: bot.step_up_rules.iter().cloned().collect(),
             mode,
+            patience: mode.answers_within(),
             tasks: work.clone(),
         });
         let bell = Bell::new(announcer.clone(), key, work.clone());

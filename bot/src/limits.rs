@@ -15,6 +15,11 @@ const WORKSPACE: Rate = Rate {
     burst: 300.0,
     a_second: 30.0,
 };
+/// What accounts that are linked to nobody have together: they cannot use up what is there for those who decide.
+const STRANGERS: Rate = Rate {
+    burst: 100.0,
+    a_second: 5.0,
+};
 /// Buckets that are remembered; those that are full again are forgotten first.
 const BUCKETS_MAX: usize = 20_000;
 
@@ -33,14 +38,22 @@ struct Bucket {
 pub struct Limits {
     accounts: Mutex<HashMap<ChatAccount, Bucket>>,
     workspaces: Mutex<HashMap<String, Bucket>>,
+    strangers: Mutex<HashMap<String, Bucket>>,
 }
 
 impl Limits {
-    /// Lets a request through, or says how long to wait.
+    /// Lets a request of an account through, as far as that account alone has a bound, or says how long to wait.
     pub fn take(&self, account: &ChatAccount, now: Instant) -> Result<(), Duration> {
-        take(&self.accounts, account.clone(), &ACCOUNT, now)?;
+        take(&self.accounts, account.clone(), &ACCOUNT, now)
+    }
+
+    /// The same for the bound that all linked accounts of a workspace share, or all others.
+    pub fn take_shared(&self, account: &ChatAccount, is_linked: bool, now: Instant) -> Result<(), Duration> {
         let workspace = format!("{}:{}", account.platform.as_str(), account.team);
-        take(&self.workspaces, workspace, &WORKSPACE, now)
+        match is_linked {
+            true => take(&self.workspaces, workspace, &WORKSPACE, now),
+            false => take(&self.strangers, workspace, &STRANGERS, now),
+        }
     }
 }
 
@@ -88,9 +101,17 @@ mod tests {
     }
 
     #[test]
+    fn strangers_do_not_lock_out_those_who_decide() {
+        let (limits, now) = (Limits::default(), Instant::now());
+        let passed = (0..5000).filter(|number| limits.take_shared(&chat_account(*number), false, now).is_ok());
+        assert_eq!(passed.count(), 100);
+        assert_eq!(limits.take_shared(&chat_account(1), true, now), Ok(()));
+    }
+
+    #[test]
     fn a_workspace_has_a_bound_of_its_own_and_memory_has_one_too() {
         let (limits, now) = (Limits::default(), Instant::now());
-        let passed = (0..500).filter(|number| limits.take(&chat_account(*number), now).is_ok());
+        let passed = (0..500).filter(|number| limits.take_shared(&chat_account(*number), true, now).is_ok());
         assert_eq!(passed.count(), 300);
         for number in 0..BUCKETS_MAX as u64 + 10 {
             let _ = limits.take(&chat_account(number), now);

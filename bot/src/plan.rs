@@ -8,8 +8,9 @@ use countersign_infra::config::Route;
 use countersign_infra::domain::Timestamp;
 use countersign_infra::domain::announcement::{Announcement, POSTS_MAX, Post, PostKind, PostState, Room};
 use countersign_infra::domain::approval::{Approval, State};
-use countersign_infra::domain::chat_link::ChatLink;
+use countersign_infra::domain::chat_link::{ChatLink, ChatPlatform};
 use std::collections::BTreeSet;
+use std::time::Duration;
 use url::Url;
 
 /// Direct messages of one announcement.
@@ -44,6 +45,8 @@ pub struct Facts<'a> {
     pub route: Option<&'a Route>,
     /// Linked accounts, for direct messages.
     pub links: &'a [ChatLink],
+    /// How long a sign-in stands for who somebody is: nobody else is written to.
+    pub link_lasts: Duration,
     /// Where people reach the gateway's pages.
     pub pages: &'a Url,
     pub now: Timestamp,
@@ -78,10 +81,8 @@ fn card_rooms(facts: &Facts<'_>) -> Vec<Room> {
     let cards = facts.posted.posts.iter().filter(|post| post.kind == PostKind::Card);
     let mut rooms: Vec<Room> = cards.map(|post| post.room.clone()).collect();
     let mut known: BTreeSet<Room> = rooms.iter().cloned().collect();
-    // A card that nobody saw while people could decide helps nobody afterwards.
-    if facts.approval.is_open() || rooms.is_empty() {
-        rooms.extend(new_rooms(facts).into_iter().filter(|room| known.insert(room.clone())));
-    }
+    // A channel tells of what was decided while its chat was away, too.
+    rooms.extend(new_rooms(facts).into_iter().filter(|room| known.insert(room.clone())));
     rooms
 }
 
@@ -96,21 +97,27 @@ fn new_rooms(facts: &Facts<'_>) -> Vec<Room> {
     {
         found.extend(rooms(escalation));
     }
-    let requester = facts
-        .links
+    let fresh = || {
+        let links = facts.links.iter();
+        links.filter(|link| link.is_fresh(facts.now, facts.link_lasts))
+    };
+    let requester = fresh().filter(|link| link.person.key == facts.approval.requester.key);
+    let deciders = fresh().filter(|link| route.direct && facts.approval.may_vote(&link.person).is_ok());
+    let cards = facts.posted.posts.iter().filter(|post| post.kind == PostKind::Card);
+    let mut written: BTreeSet<&str> = cards.filter_map(|post| written_to(&post.room)).collect();
+    let people = requester.chain(deciders).map(|link| direct(&link.account));
+    let people: Vec<Room> = people.collect();
+    let once = people
         .iter()
-        .filter(|link| link.person.key == facts.approval.requester.key);
-    let deciders = facts
-        .links
-        .iter()
-        .filter(|link| route.direct && facts.approval.may_vote(&link.person).is_ok());
-    found.extend(
-        requester
-            .chain(deciders)
-            .map(|link| direct(&link.account))
-            .take(DIRECT_MAX),
-    );
+        .filter(|room| written_to(room).is_none_or(|user| written.insert(user)));
+    found.extend(once.take(DIRECT_MAX).cloned());
     found
+}
+
+/// Who is written to in Discord: a person is the same in every server, and need not be written to from each of them.
+fn written_to(room: &Room) -> Option<&str> {
+    let is_discords = room.is_direct && room.platform == ChatPlatform::Discord;
+    is_discords.then_some(room.channel.as_str())
 }
 
 /// The requester cannot decide, and is shown no button for it.

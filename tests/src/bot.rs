@@ -20,6 +20,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use url::Url;
 
 /// The secret that gateway and bot share here.
 pub const RING_KEY: &str = "a-ring-key-for-tests-of-forty-characters";
@@ -59,6 +60,8 @@ pub struct ChatOptions {
     pub bot: String,
     /// Lines of the first `[[bot.route]]`, beside its channels.
     pub route: String,
+    /// Where gateways ring; at the bot where there is none.
+    pub ring_url: Option<Url>,
 }
 
 impl ChatOptions {
@@ -69,6 +72,7 @@ impl ChatOptions {
             server: None,
             bot: String::new(),
             route: String::new(),
+            ring_url: None,
         }
     }
 }
@@ -97,10 +101,14 @@ pub struct Bot {
 impl Bot {
     /// Starts the bot of a gateway's configuration.
     pub fn start(gateway: &Gateway, environment: Vec<(String, OsString)>) -> Result<Self> {
-        let config = gateway.config();
+        Self::start_with(gateway, &gateway.config(), environment)
+    }
+
+    /// Starts a bot of a configuration in a gateway's directory.
+    pub fn start_with(gateway: &Gateway, config: &Path, environment: Vec<(String, OsString)>) -> Result<Self> {
         let process = Process::start(&Program {
             path: program("countersign-bot")?,
-            arguments: ["serve".into(), "--config".into(), config.into_os_string()].into(),
+            arguments: ["serve".into(), "--config".into(), config.into()].into(),
             environment,
             directory: Some(gateway.path().to_owned()),
             log: gateway.path().join("bot.log"),
@@ -108,6 +116,11 @@ impl Bot {
             remove: None,
         })?;
         Ok(Self { process })
+    }
+
+    /// Ends it at once, whatever it is doing.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.kill9()
     }
 
     /// The process id.
@@ -121,7 +134,7 @@ impl Chats {
     pub async fn start(options: ChatOptions) -> Result<Self> {
         let (slack, discord) = (Slack::start().await?, Discord::start().await?);
         let port = free_port()?;
-        let mut world = options.world;
+        let mut world = options.world.clone();
         let mut environment: Vec<(String, OsString)> = [
             ("RING_KEY", RING_KEY.to_owned()),
             ("SLACK_TOKEN", slack.bot_token(slack::TEAM)),
@@ -133,7 +146,7 @@ impl Chats {
         .to_vec();
         environment.append(&mut world.gateway.environment);
         world.gateway = GatewayOptions {
-            more: section(&slack, &discord, port, &options.bot, &options.route, options.way),
+            more: section(&slack, &discord, port, &options),
             environment,
             ..world.gateway
         };
@@ -186,7 +199,23 @@ impl Chats {
                 .await?,
             ),
         });
-        let url = format!("http://127.0.0.1:{}/livez", self.port);
+        self.answers(self.port).await
+    }
+
+    /// Starts one more bot on the same store, and gives where it listens.
+    pub async fn another_bot(&self) -> Result<(Bot, u16)> {
+        let gateway = &self.world.gateway;
+        let port = free_port()?;
+        let text = std::fs::read_to_string(gateway.config())?;
+        let [mine, other] = [self.port, port].map(|port| format!("listen = \"127.0.0.1:{port}\"\nring_key"));
+        gateway.write("another.toml", &text.replace(&mine, &other))?;
+        let bot = Bot::start_with(gateway, &gateway.path().join("another.toml"), self.world.environment())?;
+        self.answers(port).await?;
+        Ok((bot, port))
+    }
+
+    async fn answers(&self, port: u16) -> Result<()> {
+        let url = format!("http://127.0.0.1:{port}/livez");
         let answered = eventually("the bot answers", Duration::from_secs(30), async || {
             let answer = reqwest::get(&url).await.ok()?;
             answer.status().is_success().then_some(())
@@ -216,6 +245,15 @@ impl Chats {
     /// What the bot has logged.
     pub fn bot_log(&self) -> String {
         std::fs::read_to_string(self.world.gateway.path().join("bot.log")).unwrap_or_default()
+    }
+
+    /// Ends the bot at once, whatever it is doing.
+    pub fn kill_bot(&mut self) -> Result<()> {
+        match &mut self.bot {
+            Some(Running::LongLived(bot)) => bot.kill(),
+            Some(Running::Function(function)) => function.sandboxes().iter().try_for_each(Sandbox::end),
+            None => Ok(()),
+        }
     }
 
     pub fn bot_port(&self) -> u16 {
@@ -285,13 +323,18 @@ fn open(data: &Path) -> Result<EmbeddedStore> {
     EmbeddedStore::open(data.join(STORE_FILE)).context("the store of the world")
 }
 
-fn section(slack: &Slack, discord: &Discord, port: u16, bot: &str, route: &str, way: Way) -> String {
+fn section(slack: &Slack, discord: &Discord, port: u16, options: &ChatOptions) -> String {
+    let ChatOptions { way, bot, route, .. } = options;
+    let url = match &options.ring_url {
+        Some(url) => url.to_string(),
+        None => format!("http://127.0.0.1:{port}"),
+    };
     let slack_way = match way {
         Way::Connected => "app_token = \"env:SLACK_APP_TOKEN\"",
         Way::Signed | Way::Function => "signing_secret = \"env:SLACK_SECRET\"",
     };
     format!(
-        "[bot]\nurl = \"http://127.0.0.1:{port}\"\nlisten = \"127.0.0.1:{port}\"\nring_key = \"env:RING_KEY\"\n{bot}\n\
+        "[bot]\nurl = \"{url}\"\nlisten = \"127.0.0.1:{port}\"\nring_key = \"env:RING_KEY\"\n{bot}\n\
          [[bot.slack]]\nteam = \"{}\"\napp = \"{}\"\nbot_token = \"env:SLACK_TOKEN\"\n{slack_way}\napi_url = \"{}\"\n\
          [[bot.discord]]\nguild = \"{}\"\napplication = \"{}\"\npublic_key = \"{}\"\nbot_token = \"env:DISCORD_TOKEN\"\n\
          long_lived = {}\napi_url = \"{}\"\n\
@@ -302,7 +345,7 @@ fn section(slack: &Slack, discord: &Discord, port: u16, bot: &str, route: &str, 
         discord::GUILD,
         discord::APPLICATION,
         discord.public_key(),
-        way == Way::Connected,
+        *way == Way::Connected,
         discord.api_url(),
         slack::TEAM,
         slack::CHANNEL,

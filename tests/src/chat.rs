@@ -9,9 +9,9 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use serde_json::Value;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The longest request that a fake chat reads.
 pub const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -81,6 +81,28 @@ struct State {
     due: Vec<Due>,
     is_out: bool,
     requests: VecDeque<Request>,
+    rates: Vec<Rate>,
+}
+
+/// How often a method may be asked in one channel: a token bucket of a second's worth.
+struct Rate {
+    method: String,
+    a_second: f64,
+    left: HashMap<String, (f64, Instant)>,
+}
+
+impl Rate {
+    fn takes(&mut self, channel: &str, now: Instant) -> bool {
+        let full = self.a_second.max(1.0);
+        let (left, at) = self.left.entry(channel.to_owned()).or_insert((full, now));
+        let gone = now.saturating_duration_since(*at).as_secs_f64();
+        (*left, *at) = ((*left + gone * self.a_second).min(full), now);
+        if *left < 1.0 {
+            return false;
+        }
+        *left -= 1.0;
+        true
+    }
 }
 
 struct Due {
@@ -104,6 +126,15 @@ impl Weather {
         self.lock().is_out = is_out;
     }
 
+    /// A method is done no more often than that in each channel; above it is asked to wait for a second.
+    pub fn limit(&self, method: &str, a_second: f64) {
+        self.lock().rates.push(Rate {
+            method: method.to_owned(),
+            a_second,
+            left: HashMap::new(),
+        });
+    }
+
     pub fn is_out(&self) -> bool {
         self.lock().is_out
     }
@@ -116,6 +147,8 @@ impl Weather {
     pub fn take(&self, request: Request) -> Option<Fault> {
         let mut state = self.lock();
         let method = request.method.clone();
+        let channel = request.body.get("channel").and_then(Value::as_str);
+        let channel = channel.unwrap_or(&request.path).to_owned();
         if state.requests.len() >= REQUESTS_MAX {
             state.requests.pop_front();
         }
@@ -126,7 +159,12 @@ impl Weather {
         let due = &mut state.due;
         let due = due
             .iter_mut()
-            .find(|due| due.times > 0 && due.method.as_deref().is_none_or(|wanted| wanted == method))?;
+            .find(|due| due.times > 0 && due.method.as_deref().is_none_or(|wanted| wanted == method));
+        let Some(due) = due else {
+            let mut rates = state.rates.iter_mut().filter(|rate| rate.method == method);
+            let takes = rates.all(|rate| rate.takes(&channel, Instant::now()));
+            return (!takes).then_some(Fault::RateLimited(Duration::from_secs(1)));
+        };
         due.times -= 1;
         let fault = due.fault;
         state.due.retain(|due| due.times > 0);

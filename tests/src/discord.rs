@@ -141,6 +141,11 @@ impl Discord {
         self.shared.weather.fail_next(method, times, fault);
     }
 
+    /// A method is done no more often than that in each channel, as the platform bounds posting.
+    pub fn limit(&self, method: &str, a_second: f64) {
+        self.shared.weather.limit(method, a_second);
+    }
+
     /// While it lasts, connections end without an answer, those of the Gateway too.
     pub fn outage(&self, is_out: bool) {
         self.shared.weather.outage(is_out);

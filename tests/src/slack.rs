@@ -131,6 +131,15 @@ impl Slack {
         }
     }
 
+    /// Invites the bot to a channel that there is.
+    pub fn invite(&self, team: &str, channel: &str) {
+        let mut state = self.shared.lock();
+        let team = state.teams.get_mut(team);
+        if let Some(channel) = team.and_then(|team| team.channels.get_mut(channel)) {
+            channel.has_bot = true;
+        }
+    }
+
     /// A channel, with the bot in it or not.
     pub fn add_channel(&self, team: &str, id: &str, name: &str, has_bot: bool) {
         if let Some(team) = self.shared.lock().teams.get_mut(team) {
@@ -173,6 +182,11 @@ impl Slack {
     /// The next requests of a method, or any, meet a fault.
     pub fn fail_next(&self, method: Option<&str>, times: usize, fault: Fault) {
         self.shared.weather.fail_next(method, times, fault);
+    }
+
+    /// A method is done no more often than that in each channel, as the platform bounds posting.
+    pub fn limit(&self, method: &str, a_second: f64) {
+        self.shared.weather.limit(method, a_second);
     }
 
     /// While it lasts, connections end without an answer, and there are none of Socket Mode.

@@ -1,6 +1,7 @@
-use super::{Announcer, Shown};
+use super::{Announcer, REFUSED_AGAIN_AFTER, Shown};
 use crate::card::Card;
 use crate::chat::{Chat, ChatError, Content, Profile, To};
+use crate::plan::{Facts, Plan};
 use crate::routes::Routes;
 use async_trait::async_trait;
 use chrono::{TimeDelta, Utc};
@@ -9,9 +10,8 @@ use countersign_infra::announcements::flaky::FlakyAnnouncements;
 use countersign_infra::approvals::{ApprovalStore, Tell};
 use countersign_infra::chat_links::ChatLinkStore;
 use countersign_infra::config::Route;
-use countersign_infra::domain::Timestamp;
 use countersign_infra::domain::announcement::{
-    Announcement, MessageRef, POSTS_MAX, Post, PostKind, PostState, Room, Turn,
+    Announcement, MessageRef, POSTS_MAX, Post, PostKind, PostState, Room, Span, Turn,
 };
 use countersign_infra::domain::approval::{Approval, Change};
 use countersign_infra::domain::chat_link::{ChatAccount, ChatLink, ChatPlatform};
@@ -23,12 +23,18 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::time::Instant;
+
+mod failing;
+
+const LINK_LASTS: Duration = Duration::from_secs(3600);
 
 /// A chat whose messages are looked at, and which does not always answer.
 struct Wall {
     posts: Mutex<Vec<Posted>>,
     calls: AtomicUsize,
-    trouble: Trouble,
+    trouble: Mutex<Trouble>,
+    platform: ChatPlatform,
 }
 
 #[derive(Clone, Debug)]
@@ -46,23 +52,42 @@ enum Trouble {
     /// Each third call does nothing, each fifth loses its answer, each seventh comes too often.
     Some,
     NoSuchChannel,
+    /// It never answers.
+    Silent,
 }
 
 impl Wall {
     fn new(trouble: Trouble) -> Arc<Self> {
+        Self::of(ChatPlatform::Slack, trouble)
+    }
+
+    fn of(platform: ChatPlatform, trouble: Trouble) -> Arc<Self> {
         Arc::new(Self {
             posts: Mutex::default(),
             calls: AtomicUsize::new(0),
-            trouble,
+            trouble: Mutex::new(trouble),
+            platform,
         })
+    }
+
+    fn becomes(&self, trouble: Trouble) {
+        *self.trouble.lock().unwrap() = trouble;
+    }
+
+    async fn answers(&self) {
+        let trouble = *self.trouble.lock().unwrap();
+        if trouble == Trouble::Silent {
+            std::future::pending().await
+        }
+        tokio::task::yield_now().await;
     }
 
     /// Whether the effect happens, and whether the answer arrives.
     fn fate(&self) -> (Result<(), ChatError>, Result<(), ChatError>) {
         let call = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
         let unsure = || Err(ChatError::Unsure("no answer".to_owned()));
-        match self.trouble {
-            Trouble::None => (Ok(()), Ok(())),
+        match *self.trouble.lock().unwrap() {
+            Trouble::None | Trouble::Silent => (Ok(()), Ok(())),
             Trouble::NoSuchChannel => (Err(ChatError::Refused("no such channel".to_owned())), Ok(())),
             Trouble::Some if call.is_multiple_of(7) => {
                 let after = Duration::from_millis(5);
@@ -90,7 +115,7 @@ impl Wall {
 #[async_trait]
 impl Chat for Wall {
     fn platform(&self) -> ChatPlatform {
-        ChatPlatform::Slack
+        self.platform
     }
 
     fn team(&self) -> &str {
@@ -102,7 +127,7 @@ impl Chat for Wall {
     }
 
     async fn post(&self, to: &To<'_>, content: &Content) -> Result<MessageRef, ChatError> {
-        tokio::task::yield_now().await;
+        self.answers().await;
         let (effect, answer) = self.fate();
         effect?;
         let mut posts = self.posts.lock().unwrap();
@@ -120,7 +145,7 @@ impl Chat for Wall {
         })
     }
 
-    async fn find(&self, to: &To<'_>, _since: Timestamp) -> Result<Option<MessageRef>, ChatError> {
+    async fn find(&self, to: &To<'_>, _tried: Span) -> Result<Option<MessageRef>, ChatError> {
         let (effect, answer) = self.fate();
         effect.and(answer)?;
         let posts = self.posts.lock().unwrap();
@@ -179,15 +204,31 @@ impl World {
 
     fn announcer_on(&self, store: Arc<dyn AnnouncementStore>, wall: &Arc<Wall>, more: &str) -> Arc<Announcer> {
         let route = format!("channels = [\"slack:T0001:C0001\", \"slack:T0001:C0002\"]\n{more}");
+        self.announcer_to(store, vec![wall.clone()], &route)
+    }
+
+    fn announcer_to(
+        &self,
+        store: Arc<dyn AnnouncementStore>,
+        walls: Vec<Arc<dyn Chat>>,
+        route: &str,
+    ) -> Arc<Announcer> {
         let route: Route = route.parse::<toml::Table>().unwrap().try_into().unwrap();
-        Arc::new(Announcer::new(
+        let announcer = Announcer::new(
             Arc::new(self.store.clone()),
             store,
             Arc::new(self.store.clone()),
             Routes::new(vec![route]),
             "https://gateway.example/".parse().unwrap(),
-            vec![wall.clone()],
-        ))
+            LINK_LASTS,
+            walls,
+        );
+        Arc::new(announcer.resting(Duration::from_millis(2)))
+    }
+
+    async fn stored(&self) -> Announcement {
+        let stored = AnnouncementStore::read(&self.store, &self.approval.id).await;
+        stored.unwrap().unwrap()
     }
 
     async fn change(&mut self, change: Change) {
@@ -203,7 +244,7 @@ impl World {
 }
 
 async fn until_shown(announcer: &Announcer, world: &World) -> Shown {
-    for _ in 0..400 {
+    for _ in 0..2000 {
         if let Ok(shown) = announcer.announce(&world.approval.id).await
             && shown.everywhere()
         {
@@ -296,7 +337,7 @@ async fn rescue(world: &World) {
 }
 
 async fn until_shown_by_anybody(bots: &[Arc<Announcer>], world: &World) {
-    for round in 0..400 {
+    for round in 0..2000 {
         let shown = bots[round % bots.len()].announce(&world.approval.id).await;
         if shown.is_ok_and(Shown::everywhere) {
             return;
@@ -348,23 +389,6 @@ async fn while_another_bot_has_the_turn_nothing_is_posted() {
     let shown = world.announcer(&wall, "").announce(&world.approval.id).await.unwrap();
     assert_eq!((shown.places, shown.shown), (2, 0));
     assert!(wall.posts().is_empty());
-}
-
-#[tokio::test]
-async fn a_channel_that_takes_nothing_is_tried_once_and_told_of() {
-    let world = World::new().await;
-    let wall = Wall::new(Trouble::NoSuchChannel);
-    let bot = world.announcer(&wall, "");
-    assert!(until_shown(&bot, &world).await.everywhere());
-    let calls = wall.calls.load(Ordering::Relaxed);
-    assert_eq!(calls, 2);
-    until_shown(&bot, &world).await;
-    assert_eq!(wall.calls.load(Ordering::Relaxed), calls);
-    let stored = AnnouncementStore::read(&world.store, &world.approval.id)
-        .await
-        .unwrap()
-        .unwrap();
-    assert_eq!(stored.cards(), 0);
 }
 
 #[tokio::test]
@@ -449,7 +473,12 @@ async fn a_full_announcement_posts_nothing_twice() {
         full.posts.push(Post {
             room: room.clone(),
             kind: PostKind::Reminder { number },
-            state: PostState::Refused { why: String::new() },
+            state: PostState::Refused {
+                why: String::new(),
+                again: None,
+                message: None,
+            },
+            tried: None,
         });
     }
     full.version += 1;

@@ -6,7 +6,7 @@ use countersign_infra::domain::id::Digest;
 use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How far a signature's time may lie from ours, in either direction.
 /// <https://docs.slack.dev/authentication/verifying-requests-from-slack>
@@ -35,8 +35,12 @@ pub enum Turned {
     Tampered,
     #[error("it is of a workspace or an app that is not configured")]
     Foreign,
-    #[error("it was here before")]
+    /// The same bytes under the same signature: no chat sends that.
+    #[error("it was here before, as it is")]
     Repeated,
+    /// Signed anew by the chat, which holds the first for lost.
+    #[error("the chat sent it again")]
+    Resent,
     #[error("it cannot be read")]
     Malformed,
     #[error("it is larger than 1 MiB, or takes longer than 1 s to arrive")]
@@ -46,29 +50,89 @@ pub enum Turned {
 }
 
 impl Turned {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Unsigned,
         Self::Stale,
         Self::Tampered,
         Self::Foreign,
         Self::Repeated,
+        Self::Resent,
         Self::Malformed,
         Self::TooLarge,
         Self::TooMany,
     ];
+
+    /// What it is called among the counts.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Unsigned => "unsigned",
+            Self::Stale => "stale",
+            Self::Tampered => "tampered",
+            Self::Foreign => "foreign",
+            Self::Repeated => "repeated",
+            Self::Resent => "resent",
+            Self::Malformed => "malformed",
+            Self::TooLarge => "too large",
+            Self::TooMany => "too many",
+        }
+    }
 }
+
+/// How often the counts are logged at most: whoever sends rubbish must not fill the log.
+pub const COUNTS_EVERY: Duration = Duration::from_secs(60);
 
 /// How many requests were turned away, by why.
 #[derive(Debug, Default)]
-pub struct Counters([AtomicU64; Turned::ALL.len()]);
+pub struct Counters {
+    counts: [AtomicU64; Turned::ALL.len()],
+    told: Mutex<Told>,
+}
+
+/// When the counts were logged last, and what they were then.
+#[derive(Debug, Default)]
+struct Told {
+    at: Option<Instant>,
+    counts: [u64; Turned::ALL.len()],
+}
 
 impl Counters {
-    /// Counts and logs one. Nothing of the request is logged: it may be anybody's.
+    /// Counts one. Nothing of the request is logged: it may be anybody's.
     pub fn turn_away(&self, chat: &'static str, why: Turned) {
         if let Some(counter) = self.counter(why) {
             counter.fetch_add(1, Ordering::Relaxed);
         }
-        tracing::warn!(chat, %why, "a request was turned away");
+        tracing::debug!(chat, %why, "a request was turned away");
+        self.tell(chat, Instant::now());
+    }
+
+    /// Logs how many requests were turned away since they were logged last; nothing where that was less than a minute ago, or
+    /// there were none.
+    pub fn tell(&self, chat: &'static str, now: Instant) {
+        if let Some(counts) = self.untold(now) {
+            tracing::warn!(chat, counts, "requests were turned away");
+        }
+    }
+
+    fn untold(&self, now: Instant) -> Option<String> {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told
+            .at
+            .is_some_and(|at| now.saturating_duration_since(at) < COUNTS_EVERY)
+        {
+            return None;
+        }
+        let counts = Turned::ALL.map(|why| self.of(why));
+        let before = std::mem::replace(&mut told.counts, counts);
+        let counts = Turned::ALL.iter().zip(counts).zip(before);
+        let more = counts.filter(|((_, count), before)| count > before);
+        let more: Vec<String> = more
+            .map(|((why, count), before)| format!("{} {} ({count} in all)", count - before, why.name()))
+            .collect();
+        if more.is_empty() {
+            return None;
+        }
+        told.at = Some(now);
+        Some(more.join(", "))
     }
 
     pub fn of(&self, why: Turned) -> u64 {
@@ -76,7 +140,7 @@ impl Counters {
     }
 
     fn counter(&self, why: Turned) -> Option<&AtomicU64> {
-        let mut counters = Turned::ALL.iter().zip(&self.0);
+        let mut counters = Turned::ALL.iter().zip(&self.counts);
         counters.find(|(kind, _)| **kind == why).map(|(_, counter)| counter)
     }
 }
@@ -207,6 +271,21 @@ mod tests {
         counters.turn_away("slack", Turned::Stale);
         counters.turn_away("slack", Turned::TooMany);
         let counted = Turned::ALL.map(|why| counters.of(why));
-        assert_eq!(counted, [0, 2, 0, 0, 0, 0, 0, 1]);
+        assert_eq!(counted, [0, 2, 0, 0, 0, 0, 0, 0, 1]);
+    }
+
+    #[test]
+    fn the_counts_are_told_at_once_and_then_once_a_minute_while_there_are_more() {
+        let (counters, now) = (Counters::default(), Instant::now());
+        let count = |why| counters.counter(why).unwrap().fetch_add(1, Ordering::Relaxed);
+        assert_eq!(counters.untold(now), None);
+        count(Turned::Stale);
+        assert_eq!(counters.untold(now).as_deref(), Some("1 stale (1 in all)"));
+        count(Turned::Stale);
+        count(Turned::Repeated);
+        assert_eq!(counters.untold(now + COUNTS_EVERY / 2), None);
+        let told = counters.untold(now + COUNTS_EVERY);
+        assert_eq!(told.as_deref(), Some("1 stale (2 in all), 1 repeated (1 in all)"));
+        assert_eq!(counters.untold(now + COUNTS_EVERY * 3), None);
     }
 }

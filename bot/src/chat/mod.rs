@@ -3,7 +3,7 @@
 use crate::card::Card;
 use async_trait::async_trait;
 use countersign_infra::domain::Timestamp;
-use countersign_infra::domain::announcement::{MessageRef, PostKind, Room};
+use countersign_infra::domain::announcement::{MessageRef, PostKind, Room, Span};
 use countersign_infra::domain::chat_link::{ChatAccount, ChatPlatform};
 use countersign_infra::domain::id::{ApprovalId, Digest};
 use std::time::Duration;
@@ -73,8 +73,10 @@ pub trait Chat: Send + Sync + 'static {
 
     async fn post(&self, to: &To<'_>, content: &Content) -> Result<MessageRef, ChatError>;
 
-    /// The message that an earlier call posted and lost the answer of, if it did; looked for among those since then.
-    async fn find(&self, to: &To<'_>, since: Timestamp) -> Result<Option<MessageRef>, ChatError>;
+    /// The message that an earlier call posted and lost the answer of, if it did; looked for among those of that time, and
+    /// a minute before and after, as clocks differ. `Refused` where there are more than are looked through: then nobody
+    /// knows whether it was posted.
+    async fn find(&self, to: &To<'_>, tried: Span) -> Result<Option<MessageRef>, ChatError>;
 
     async fn update(&self, message: &MessageRef, content: &Content) -> Result<(), ChatError>;
 
@@ -88,6 +90,9 @@ pub trait Chat: Send + Sync + 'static {
 #[derive(Clone, Debug)]
 pub struct Request {
     pub account: ChatAccount,
+    /// The same person's accounts in other workspaces, of any of which the request may be: empty but for direct messages to a
+    /// bot that serves several.
+    pub or_of: Vec<ChatAccount>,
     /// What the chat calls the account: for eyes.
     pub name: String,
     pub ask: Ask,

@@ -3,6 +3,8 @@
 use super::inbound::{Counters, Seen, Turned};
 use super::{Answer, Request};
 use crate::answer::Answers;
+use countersign_infra::domain::Timestamp;
+use countersign_infra::domain::id::{Digest, DigestBuilder};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -18,7 +20,10 @@ pub(super) struct Reception {
     /// For the log.
     chat: &'static str,
     answers: Arc<dyn Answers>,
-    pub seen: Seen,
+    /// What was asked, whoever signed it when.
+    seen: Seen,
+    /// Signed requests, as they came.
+    signed: Seen,
     pub counters: Counters,
     room: Arc<Semaphore>,
     pub tasks: TaskTracker,
@@ -30,6 +35,7 @@ impl Reception {
             chat,
             answers,
             seen: Seen::default(),
+            signed: Seen::default(),
             counters: Counters::default(),
             room: Arc::new(Semaphore::new(AT_ONCE_MAX)),
             tasks: TaskTracker::new(),
@@ -47,6 +53,24 @@ impl Reception {
     pub fn turn_away(&self, why: Turned) -> Turned {
         self.counters.turn_away(self.chat, why);
         why
+    }
+
+    /// Refuses a request whose time and bytes were here before: only a copy of it has the same signature.
+    pub fn once(&self, timestamp: &str, body: &[u8], now: Timestamp) -> Result<(), Turned> {
+        let mut parts = DigestBuilder::default();
+        parts.part("timestamp", timestamp.as_bytes());
+        parts.part("body", body);
+        self.signed.remember(parts.finish(), now)
+    }
+
+    /// Refuses what was asked before: a chat that heard no answer in time asks again.
+    pub fn first(&self, asked: Digest, now: Timestamp) -> Result<(), Turned> {
+        let first = self.seen.remember(asked, now);
+        first.map_err(|why| if why == Turned::Repeated { Turned::Resent } else { why })
+    }
+
+    pub fn tell_counts(&self) {
+        self.counters.tell(self.chat, std::time::Instant::now());
     }
 
     /// A place among those that are worked on.

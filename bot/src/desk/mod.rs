@@ -29,11 +29,9 @@ mod approver;
 mod audit;
 mod command;
 mod decide;
+mod home;
 mod pending;
 mod sessions;
-
-/// An answer takes no longer: chats drop what is not answered within 3 s.
-const ANSWER_MAX: Duration = Duration::from_millis(2500);
 
 /// What the desk is made of.
 pub struct DeskParts {
@@ -52,6 +50,8 @@ pub struct DeskParts {
     /// Votes on what these rules hold are confirmed by a fresh sign-in.
     pub step_up_rules: BTreeSet<String>,
     pub mode: Mode,
+    /// How long an answer is waited for. Where nothing brings it later, chats drop what is not answered within 3 s.
+    pub patience: Duration,
     pub tasks: TaskTracker,
 }
 
@@ -70,6 +70,7 @@ pub struct Desk {
     verified_email: bool,
     step_up_rules: BTreeSet<String>,
     mode: Mode,
+    patience: Duration,
     tasks: TaskTracker,
 }
 
@@ -90,17 +91,20 @@ impl Desk {
             verified_email: parts.verified_email,
             step_up_rules: parts.step_up_rules,
             mode: parts.mode,
+            patience: parts.patience,
             tasks: parts.tasks,
         })
     }
 
-    async fn respond(&self, request: &Request) -> Answer {
-        if let Err(wait) = self.limits.take(&request.account, std::time::Instant::now()) {
-            return Answer::say(format!(
-                "Too many requests at once: try again in {} s.",
-                wait.as_secs().max(1)
-            ));
-        }
+    async fn respond(&self, request: Request) -> Answer {
+        let admitted = match self.limits.take(&request.account, std::time::Instant::now()) {
+            Ok(()) => self.admit(request).await,
+            Err(wait) => Err(too_many(wait)),
+        };
+        let request = match &admitted {
+            Ok(request) => request,
+            Err(answer) => return answer.clone(),
+        };
         match &request.ask {
             Ask::Press { action, approval } => self.press(request, action, approval).await,
             Ask::Reason { approval, reason } => self.deny(request, approval, reason).await,
@@ -108,6 +112,17 @@ impl Desk {
             Ask::Page { ticket } => self.turn_page(request, &Secret::new(ticket.clone())).await,
         }
         .unwrap_or_else(|answer| answer)
+    }
+
+    /// Finds out of which workspace a request is, and whether that takes any more.
+    async fn admit(&self, request: Request) -> Result<Request, Answer> {
+        let request = self.at_home(request).await?;
+        // A store that does not answer says so once more where it is asked who this is.
+        let link = self.stores.chat_links.read(&request.account).await;
+        let is_linked = link.is_ok_and(|link| link.is_some());
+        let now = std::time::Instant::now();
+        let taken = self.limits.take_shared(&request.account, is_linked, now);
+        taken.map(|()| request).map_err(too_many)
     }
 
     async fn command(&self, request: &Request, text: &str) -> Result<Answer, Answer> {
@@ -169,8 +184,8 @@ impl Answers for Arc<Desk> {
     async fn answer(&self, request: Request) -> Answer {
         // A decision goes on though its answer is late: the card shows it then.
         let desk = self.clone();
-        let answered = self.tasks.spawn(async move { desk.respond(&request).await });
-        match tokio::time::timeout(ANSWER_MAX, answered).await {
+        let answered = self.tasks.spawn(async move { desk.respond(request).await });
+        match tokio::time::timeout(self.patience, answered).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => {
                 tracing::error!(%error, "a chat's request was not answered");
@@ -182,6 +197,11 @@ impl Answers for Arc<Desk> {
             ),
         }
     }
+}
+
+fn too_many(wait: Duration) -> Answer {
+    let seconds = wait.as_secs().max(1);
+    Answer::say(format!("Too many requests at once: try again in {seconds} s."))
 }
 
 /// What cannot be done now.

@@ -2,12 +2,15 @@
 
 use super::{assemble, check, load};
 use crate::app::Mode;
-use crate::chat::{discord, slack};
+use crate::chat::discord::{self, DiscordIntake};
+use crate::chat::inbound::COUNTS_EVERY;
+use crate::chat::slack::{self, SlackIntake};
 use crate::sweep::sweep;
 use anyhow::Context;
 use countersign_infra::config::Speaks;
 use countersign_infra::serve::{ServeLimits, serve};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -58,6 +61,11 @@ pub async fn run(path: &Path) -> anyhow::Result<()> {
         }
     });
     tasks.spawn(sweep(running.app.announcer.clone(), stop.clone()));
+    tasks.spawn(tell_counts(
+        running.slack.clone(),
+        running.discord.clone(),
+        stop.clone(),
+    ));
 
     let mut terminated = signal(SignalKind::terminate())?;
     let mut interrupted = signal(SignalKind::interrupt())?;
@@ -82,4 +90,16 @@ pub async fn run(path: &Path) -> anyhow::Result<()> {
     };
     drop(tokio::time::timeout(DRAIN_MAX, done).await);
     Ok(())
+}
+
+/// Logs what was turned away though nothing more is.
+async fn tell_counts(slack: Arc<SlackIntake>, discord: Arc<DiscordIntake>, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(COUNTS_EVERY) => {}
+        }
+        slack.tell_counts();
+        discord.tell_counts();
+    }
 }

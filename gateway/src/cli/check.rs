@@ -88,6 +88,12 @@ async fn find(path: &Path) -> anyhow::Result<Findings> {
             findings
                 .fine
                 .push(format!("policy {}: {rules}", config.policy.path.display()));
+            let unknown = config.bot.iter().flat_map(|bot| bot.unknown_rules(policies.rule_ids()));
+            findings.problems.extend(unknown.map(|text| Finding {
+                file: Some(path.to_owned()),
+                line: None,
+                text,
+            }));
         }
         Err(error) => findings.problems.push(Finding {
             file: None,

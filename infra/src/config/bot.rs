@@ -1,5 +1,6 @@
 //! The `[bot]` section: which chats show cards, and where.
 
+use super::walk::LIKENESS_MIN;
 use super::{Reference, Tls};
 use crate::domain::chat_link::ChatPlatform;
 use serde::Deserialize;
@@ -35,6 +36,32 @@ pub struct Bot {
     /// The first route that fits shows the card; an approval that none fits is shown nowhere.
     #[serde(default, rename = "route")]
     pub routes: Vec<Route>,
+}
+
+impl Bot {
+    /// What is wrong with the rules that it names, where these are those of the policy.
+    pub fn unknown_rules<'a>(&self, known: impl Iterator<Item = &'a str>) -> Vec<String> {
+        let known: Vec<&str> = known.collect();
+        let steps = self.step_up_rules.iter().map(|rule| ("step_up_rules".to_owned(), rule));
+        let routes = self.routes.iter().enumerate().flat_map(|(index, route)| {
+            let named = move |rule| (format!("route.{index}.rules"), rule);
+            route.rules.iter().map(named)
+        });
+        let wrong = steps.chain(routes).filter(|(_, rule)| !known.contains(&rule.as_str()));
+        wrong
+            .map(|(key, rule)| format!("bot.{key}: {}", unknown("rule", rule, &known)))
+            .collect()
+    }
+}
+
+/// Says that there is nothing of that name, and what may be meant.
+pub(super) fn unknown(what: &str, name: &str, known: &[&str]) -> String {
+    let likeness = |known: &&&str| strsim::normalized_damerau_levenshtein(name, known);
+    let nearest = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+    match nearest.filter(|nearest| likeness(nearest) >= LIKENESS_MIN) {
+        Some(meant) => format!("there is no {what} {name:?}; did you mean {meant:?}?"),
+        None => format!("there is no {what} {name:?}"),
+    }
 }
 
 fn link_hours_max() -> u32 {

@@ -29,7 +29,7 @@ pub(super) fn check(config: &Config, places: &Places) -> Vec<Problem> {
     checks.limits(&config.limits);
     checks.mask(&config.mask.columns);
     if let Some(bot) = &config.bot {
-        checks.bot(bot);
+        checks.bot(bot, &config.targets);
     }
     checks
         .problems

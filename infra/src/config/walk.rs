@@ -11,7 +11,7 @@ use toml_edit::{Document, Item, TableLike, Value};
 use url::Url;
 
 /// How alike two keys must be for one to be proposed for the other; 1 is equal.
-const LIKENESS_MIN: f64 = 0.6;
+pub(super) const LIKENESS_MIN: f64 = 0.6;
 
 /// On which line each key stands, by its path: `postgres.listen`, `target.0.name`.
 #[derive(Debug, Default)]

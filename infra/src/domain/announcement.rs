@@ -64,6 +64,16 @@ pub struct Post {
     pub kind: PostKind,
     #[serde(flatten)]
     pub state: PostState,
+    /// When it may have been posted by somebody who did not write down that it was; none once that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tried: Option<Span>,
+}
+
+/// A time from one moment to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Span {
+    pub from: Timestamp,
+    pub to: Timestamp,
 }
 
 /// How far a message has come.
@@ -77,8 +87,16 @@ pub enum PostState {
         /// The hash of what it shows.
         shows: Digest,
     },
-    /// The chat will not take it (no such channel, not invited): tried no more.
-    Refused { why: String },
+    /// The chat does not take it (no such channel, not invited, no valid token) until somebody has seen to that.
+    Refused {
+        why: String,
+        /// When it is tried again; none: as soon as somebody looks.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        again: Option<Timestamp>,
+        /// The message that stands there as it was before, where only its change was refused.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        message: Option<MessageRef>,
+    },
 }
 
 /// A message as the chat calls it.

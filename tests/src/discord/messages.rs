@@ -25,7 +25,7 @@ pub(super) async fn channel(Of(shared): Of<Arc<Shared>>, Path(id): Path<String>)
     Ok(Json(channel.body(&state.users)).into_response())
 }
 
-/// The newest first.
+/// The newest first: of all, or of those that come next after one.
 pub(super) async fn list(Of(shared): Of<Arc<Shared>>, Path(id): Path<String>, Query(page): Query<Page>) -> Outcome {
     let state = shared.lock();
     channel_of(&state, &id)?;
@@ -43,7 +43,11 @@ pub(super) async fn list(Of(shared): Of<Arc<Shared>>, Path(id): Path<String>, Qu
                 .is_none_or(|after| number(&message.id) > number(after))
     });
     let limit = page.limit.unwrap_or(50).clamp(1, 100);
-    let list: Vec<Value> = within.take(limit).map(|message| message.body.clone()).collect();
+    let mut list: Vec<Value> = within.map(|message| message.body.clone()).collect();
+    if page.after.is_some() {
+        list.drain(..list.len().saturating_sub(limit));
+    }
+    list.truncate(limit);
     Ok(Json(list).into_response())
 }
 

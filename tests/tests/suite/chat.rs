@@ -8,6 +8,9 @@ use std::process::Output;
 use tokio::task::JoinHandle;
 
 mod commands;
+mod held;
+mod late;
+mod load;
 mod people;
 mod refusals;
 mod weather;

@@ -94,3 +94,41 @@ fn a_misspelt_key_is_told_with_its_line_for_people_and_programs() {
     assert_eq!(found["problems"][0]["line"], line);
     assert_eq!(found["problems"][0]["text"], expected);
 }
+
+#[test]
+fn a_target_or_a_rule_that_the_bot_names_and_nobody_knows_is_told_with_what_may_be_meant() {
+    let gateway = |bot: &str, route: &str| {
+        let options = GatewayOptions {
+            policy: POLICY.to_owned(),
+            issuers: vec![IssuerOptions {
+                url: "https://login.example.com".to_owned(),
+                audience: "countersign".to_owned(),
+            }],
+            targets: vec![target()],
+            environment: vec![("RING_KEY".to_owned(), "k".repeat(40).into())],
+            more: format!(
+                "[bot]\nurl = \"http://127.0.0.1:1\"\nlisten = \"127.0.0.1:1\"\nring_key = \"env:RING_KEY\"\n{bot}\n\
+                 [[bot.slack]]\nteam = \"T1\"\nbot_token = \"env:RING_KEY\"\napp_token = \"env:RING_KEY\"\n\
+                 [[bot.route]]\nchannels = [\"slack:T1:C1\"]\n{route}\n"
+            ),
+            ..GatewayOptions::default()
+        };
+        Gateway::prepare(&options).unwrap()
+    };
+    let (code, printed) = check(&gateway(
+        "step_up_rules = [\"raeds\"]",
+        "targets = [\"orders\", \"*-eu\"]\nrules = [\"reads\", \"other\"]",
+    ));
+    assert_eq!(code, 1, "{printed}");
+    for expected in [
+        "bot.step_up_rules: there is no rule \"raeds\"; did you mean \"reads\"?",
+        "bot.route.0.rules: there is no rule \"other\"\n",
+    ] {
+        assert!(printed.contains(expected), "{expected} is not in {printed}");
+    }
+    let (code, printed) = check(&gateway("", "targets = [\"ordres\"]"));
+    let expected = "there is no target \"ordres\"; did you mean \"orders\"?";
+    assert!(code == 1 && printed.contains(expected), "{printed}");
+    let (code, printed) = check(&gateway("step_up_rules = [\"reads\"]", ""));
+    assert_eq!(code, 0, "{printed}");
+}

@@ -6,12 +6,12 @@ mod slack;
 
 use anyhow::Result;
 use async_trait::async_trait;
-use chrono::Utc;
+use chrono::{TimeDelta, Utc};
 use countersign_bot::answer::Answers;
 use countersign_bot::card::Card;
 use countersign_bot::chat::{Answer, Ask, Chat, ChatError, Content, File, Request, Say, To};
 use countersign_infra::config::Reference;
-use countersign_infra::domain::announcement::{MessageRef, PostKind, Room};
+use countersign_infra::domain::announcement::{MessageRef, PostKind, Room, Span};
 use countersign_infra::domain::approval::Approval;
 use countersign_infra::domain::example;
 use countersign_tests::chat::Fault;
@@ -163,7 +163,10 @@ async fn check_failures(failing: Failing<'_>) {
     let (chat, approval) = (failing.chat, pending());
     let content = card(&approval);
     let to_card = to(&failing.room, &approval, PostKind::Card, None);
-    let since = Utc::now();
+    let since = Span {
+        from: Utc::now(),
+        to: Utc::now() + TimeDelta::seconds(60),
+    };
     assert_eq!(chat.find(&to_card, since).await, Ok(None));
 
     (failing.fail)(Fault::RateLimited(Duration::from_secs(7)));

@@ -8,7 +8,7 @@ use crate::chat::{Chat, ChatError, Content, Profile, To};
 use async_trait::async_trait;
 use chrono::TimeDelta;
 use countersign_infra::domain::Timestamp;
-use countersign_infra::domain::announcement::{MessageRef, PostKind, Room};
+use countersign_infra::domain::announcement::{MessageRef, PostKind, Room, Span};
 use countersign_infra::domain::chat_link::ChatPlatform;
 use countersign_infra::domain::id::{Digest, DigestBuilder};
 use reqwest::Method;
@@ -22,8 +22,9 @@ use tokio::sync::OnceCell;
 /// How far Discord's clock may be behind ours.
 const SKEW: TimeDelta = TimeDelta::seconds(60);
 
-/// How many pages of so many messages are looked through.
-const PAGES_MAX: usize = 5;
+/// How many pages of so many messages are looked through: a busy channel has a few messages a second, and a search is of
+/// the minutes around a lost answer.
+const PAGES_MAX: usize = 20;
 const PAGE: usize = 100;
 
 /// The longest nonce. <https://discord.com/developers/docs/resources/message#create-message>
@@ -123,14 +124,15 @@ impl Chat for DiscordChat {
         })
     }
 
-    async fn find(&self, to: &To<'_>, since: Timestamp) -> Result<Option<MessageRef>, ChatError> {
+    async fn find(&self, to: &To<'_>, tried: Span) -> Result<Option<MessageRef>, ChatError> {
         let me = self.me().await?;
         let channel = match to.thread {
             Some(thread) => number(&thread.channel)?,
             None => self.channel(to.room).await?,
         };
         let mark = mark(to);
-        let mut after = first_id(since - SKEW);
+        let last = first_id(tried.to + SKEW);
+        let mut after = first_id(tried.from - SKEW);
         for _ in 0..PAGES_MAX {
             let path = format!("/channels/{channel}/messages?limit={PAGE}&after={after}");
             let page: Vec<Message> = self.api.get("the messages", &path).await?;
@@ -145,15 +147,12 @@ impl Chat for DiscordChat {
                     message: found.id,
                 }));
             }
-            if count < PAGE {
+            if count < PAGE || after > last {
                 return Ok(None);
             }
         }
-        let text = format!(
-            "{channel} is too busy: the message was not found among {} later ones",
-            PAGES_MAX * PAGE
-        );
-        Err(ChatError::Unsure(text))
+        let text = "an earlier try to post may have come through, and the channel is too busy to look for it: nothing is posted";
+        Err(ChatError::Refused(text.to_owned()))
     }
 
     async fn update(&self, message: &MessageRef, content: &Content) -> Result<(), ChatError> {

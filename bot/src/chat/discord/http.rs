@@ -39,9 +39,11 @@ async fn interactions(State(intake): State<Arc<DiscordIntake>>, headers: HeaderM
 /// Discord tries out whether bad signatures are refused, and drops the endpoint where they are not.
 fn status(why: Turned) -> StatusCode {
     match why {
-        // The first of them is answered by a call: nothing is left to be said.
-        Turned::Repeated => StatusCode::ACCEPTED,
-        Turned::Unsigned | Turned::Stale | Turned::Tampered | Turned::Foreign => StatusCode::UNAUTHORIZED,
+        // The first of them is answered: nothing is left to be said.
+        Turned::Resent => StatusCode::ACCEPTED,
+        Turned::Unsigned | Turned::Stale | Turned::Tampered | Turned::Foreign | Turned::Repeated => {
+            StatusCode::UNAUTHORIZED
+        }
         Turned::Malformed => StatusCode::BAD_REQUEST,
         Turned::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Turned::TooMany => StatusCode::SERVICE_UNAVAILABLE,
@@ -102,6 +104,7 @@ fn signers<'a>(
     if signers.is_empty() {
         return Err(Turned::Tampered);
     }
+    intake.reception.once(timestamp, body, now)?;
     Ok((signers, at))
 }
 

@@ -54,6 +54,11 @@ impl DiscordIntake {
         &self.reception.counters
     }
 
+    /// Logs how many requests were turned away, if it is time for that.
+    pub fn tell_counts(&self) {
+        self.reception.tell_counts();
+    }
+
     /// Waits for the answers that are worked on. To be called once nothing comes in any more.
     pub async fn drain(&self, within: Duration) {
         self.reception.drain(within).await;
@@ -78,20 +83,18 @@ impl DiscordIntake {
             None => own.next(),
         };
         let chat = Arc::clone(chat.ok_or(Turned::Foreign)?);
-        // A direct message is of no guild: it is taken for that of the application's only one.
-        if heard.guild.is_none() && own.next().is_some() {
-            return Ok(Taken::Answering(ambiguous(chat, origin, heard.reply)));
-        }
+        // A direct message is of no guild: of which of the application's it is, is told by who wrote it.
+        let others = own.filter(|_| heard.guild.is_none());
+        let account = |chat: &DiscordChat| ChatAccount {
+            platform: ChatPlatform::Discord,
+            team: chat.guild.guild.clone(),
+            user: user.clone(),
+        };
         let interaction = format!("{}:{}", heard.application, heard.reply.id);
-        self.reception
-            .seen
-            .remember(Digest::of(interaction.as_bytes()), Utc::now())?;
+        self.reception.first(Digest::of(interaction.as_bytes()), Utc::now())?;
         let request = Request {
-            account: ChatAccount {
-                platform: ChatPlatform::Discord,
-                team: chat.guild.guild.clone(),
-                user,
-            },
+            account: account(&chat),
+            or_of: others.map(|chat| account(chat)).collect(),
             name,
             ask,
             evidence,
@@ -121,19 +124,6 @@ impl DiscordIntake {
             }
         });
         Ok(answered)
-    }
-}
-
-/// Says what to do where nobody can tell which guild is meant. Nothing is asked.
-fn ambiguous(chat: Arc<DiscordChat>, origin: Origin, reply: Reply) -> Answering {
-    let (told, answer) = oneshot::channel();
-    let text = "Nothing was decided: this bot serves several servers. Decide on the card in the server's channel.";
-    drop(told.send(Answer::say(text)));
-    Answering {
-        chat,
-        origin,
-        reply,
-        answer,
     }
 }
 

@@ -8,7 +8,7 @@ use crate::chat::{Chat, ChatError, Content, Profile, To};
 use async_trait::async_trait;
 use chrono::TimeDelta;
 use countersign_infra::domain::Timestamp;
-use countersign_infra::domain::announcement::{MessageRef, PostKind, Room};
+use countersign_infra::domain::announcement::{MessageRef, PostKind, Room, Span};
 use countersign_infra::domain::chat_link::ChatPlatform;
 use countersign_infra::domain::id::Digest;
 use serde::Deserialize;
@@ -41,8 +41,9 @@ const EVENT_TYPE: &str = "countersign_post";
 /// How far Slack's clock may be behind ours.
 const SKEW: TimeDelta = TimeDelta::seconds(60);
 
-/// How many pages of so many messages are looked through.
-const PAGES_MAX: usize = 5;
+/// How many pages of so many messages are looked through: a busy channel has a few messages a second, and a search is of
+/// the minutes around a lost answer.
+const PAGES_MAX: usize = 10;
 const PAGE: &str = "200";
 
 /// A workspace. Also answers clicks there: see `respond.rs`.
@@ -132,10 +133,10 @@ impl Chat for SlackChat {
         })
     }
 
-    async fn find(&self, to: &To<'_>, since: Timestamp) -> Result<Option<MessageRef>, ChatError> {
+    async fn find(&self, to: &To<'_>, tried: Span) -> Result<Option<MessageRef>, ChatError> {
         let bot = self.bot().await?;
-        let oldest = since - SKEW;
-        let oldest = format!("{}.{:06}", oldest.timestamp(), oldest.timestamp_subsec_micros());
+        let stamp = |at: Timestamp| format!("{}.{:06}", at.timestamp(), at.timestamp_subsec_micros());
+        let (oldest, latest) = (stamp(tried.from - SKEW), stamp(tried.to + SKEW));
         let channel = match to.thread {
             Some(thread) => thread.channel.clone(),
             None => self.channel(to.room).await?,
@@ -145,6 +146,7 @@ impl Chat for SlackChat {
             let mut parameters = vec![
                 ("channel", channel.as_str()),
                 ("oldest", &oldest),
+                ("latest", &latest),
                 ("limit", PAGE),
                 ("include_all_metadata", "true"),
             ];
@@ -167,8 +169,8 @@ impl Chat for SlackChat {
                 return Ok(None);
             }
         }
-        let text = format!("{channel} is too busy: the message was not found among the last {PAGES_MAX} pages");
-        Err(ChatError::Unsure(text))
+        let text = "an earlier try to post may have come through, and the channel is too busy to look for it: nothing is posted";
+        Err(ChatError::Refused(text.to_owned()))
     }
 
     async fn update(&self, message: &MessageRef, content: &Content) -> Result<(), ChatError> {

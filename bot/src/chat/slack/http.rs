@@ -50,9 +50,11 @@ async fn events(State(intake): State<Arc<SlackIntake>>, headers: HeaderMap, body
 
 fn turned_away(intake: &SlackIntake, why: Turned) -> Response {
     match intake.reception.turn_away(why) {
-        // Slack repeats what it holds for lost: it must hear that it is not.
-        Turned::Repeated => StatusCode::OK,
-        Turned::Unsigned | Turned::Stale | Turned::Tampered | Turned::Foreign => StatusCode::UNAUTHORIZED,
+        // Slack sends again, signed anew, what it holds for lost: it must hear that it is not.
+        Turned::Resent => StatusCode::OK,
+        Turned::Unsigned | Turned::Stale | Turned::Tampered | Turned::Foreign | Turned::Repeated => {
+            StatusCode::UNAUTHORIZED
+        }
         Turned::Malformed => StatusCode::BAD_REQUEST,
         Turned::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Turned::TooMany => StatusCode::SERVICE_UNAVAILABLE,
@@ -87,7 +89,7 @@ async fn take(
     let signed = Signed::verify(intake, headers, &body, arrived.now)?;
     let heard = read(&body)?;
     let chat = signed.of(&heard.team, heard.app.as_deref())?;
-    intake.reception.seen.remember(Digest::of(&body), arrived.now)?;
+    intake.reception.first(Digest::of(&body), arrived.now)?;
     let origin = heard.origin;
     let evidence = Evidence {
         payload: Digest::of(&body),
@@ -119,7 +121,7 @@ async fn take_event(intake: &SlackIntake, headers: &HeaderMap, body: Body, now: 
         Event::Challenge(challenge) => Ok(Json(json!({"challenge": challenge})).into_response()),
         Event::Told { team, app, kind } => {
             signed.of(&team, app.as_deref())?;
-            intake.reception.seen.remember(Digest::of(&body), now)?;
+            intake.reception.first(Digest::of(&body), now)?;
             lost(&team, &kind);
             Ok(StatusCode::OK.into_response())
         }
@@ -160,6 +162,7 @@ impl<'a> Signed<'a> {
         if signers.is_empty() {
             return Err(Turned::Tampered);
         }
+        intake.reception.once(timestamp, body, now)?;
         Ok(Self { signers, at })
     }
 

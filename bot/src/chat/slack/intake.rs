@@ -32,6 +32,11 @@ impl SlackIntake {
         &self.reception.counters
     }
 
+    /// Logs how many requests were turned away, if it is time for that.
+    pub fn tell_counts(&self) {
+        self.reception.tell_counts();
+    }
+
     /// Waits for the answers that are worked on. To be called once nothing comes in any more.
     pub async fn drain(&self, within: Duration) {
         self.reception.drain(within).await;
@@ -52,6 +57,7 @@ impl SlackIntake {
                 team: heard.team,
                 user: heard.reply.user.clone(),
             },
+            or_of: Vec::new(),
             name: heard.name,
             ask,
             evidence,

@@ -8,7 +8,7 @@ use super::http::lost;
 use super::intake::SlackIntake;
 use super::request::{self, Event, Heard, Origin};
 use super::say;
-use crate::chat::inbound::{ANSWER_WITHIN, Turned};
+use crate::chat::inbound::Turned;
 use crate::chat::{ChatError, Evidence};
 use async_trait::async_trait;
 use chrono::Utc;
@@ -21,7 +21,7 @@ use slack_morphism::listener::SlackClientEventsListenerEnvironment;
 use slack_morphism::prelude::*;
 use slack_morphism::{SlackSocketModeClientListener, SlackSocketModeWssClientId};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -51,6 +51,7 @@ pub async fn serve(intake: Arc<SlackIntake>, stop: CancellationToken) -> Result<
         let manager = client.http_api.connector.new_clients_manager(environment);
         let listener = Arc::new(Listener {
             intake: Arc::clone(&intake),
+            hurries_until: Mutex::default(),
             manager: Arc::downgrade(&manager),
         });
         let registered = manager.register_new_token(&settings(), token, listener).await;
@@ -90,8 +91,16 @@ fn settings() -> SlackClientSocketModeConfig {
         .with_ping_failure_threshold_times(3)
 }
 
+/// What becomes of a form is waited for so long: the crate reads the next frame of a connection only after that.
+const FORM_WITHIN: Duration = Duration::from_secs(1);
+
+/// After a form that took longer, others are not waited for at all for a while: whatever slows them down must not add up
+/// until frames behind them are late.
+const HURRIES_FOR: Duration = Duration::from_secs(30);
+
 struct Listener {
     intake: Arc<SlackIntake>,
+    hurries_until: Mutex<Option<Instant>>,
     manager: Weak<dyn SlackSocketModeClientsManager + Send + Sync>,
 }
 
@@ -180,10 +189,29 @@ impl Listener {
             }
             Ok(None) => None,
             Ok(Some((origin, left))) => {
-                let left = SlackIntake::wait(origin, left, Instant::now() + ANSWER_WITHIN).await?;
+                let until = Instant::now() + self.patience();
+                let left = SlackIntake::wait(origin, left, until).await;
+                if Instant::now() >= until {
+                    self.hurry();
+                }
+                let left = left?;
                 accepts.then(|| json!({"response_action": "update", "view": say::closing(&left)}))
             }
         }
+    }
+
+    /// How long a form may keep the frames behind it waiting.
+    fn patience(&self) -> Duration {
+        let until = *self.hurries_until.lock().unwrap_or_else(PoisonError::into_inner);
+        match until.is_some_and(|until| until > Instant::now()) {
+            true => Duration::ZERO,
+            false => FORM_WITHIN,
+        }
+    }
+
+    fn hurry(&self) {
+        let until = Instant::now() + HURRIES_FOR;
+        *self.hurries_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
     }
 
     fn told(&self, payload: &Value) {
@@ -202,7 +230,7 @@ impl Listener {
         let mut connected = connected.filter(|chat| chat.workspace.is_of(&heard.team, heard.app.as_deref()));
         let chat = connected.next().ok_or(Turned::Foreign)?;
         let payload = Digest::of(payload.to_string().as_bytes());
-        self.intake.reception.seen.remember(payload, Utc::now())?;
+        self.intake.reception.first(payload, Utc::now())?;
         let origin = heard.origin;
         let evidence = Evidence {
             payload: Digest::of(raw.as_bytes()),
@@ -251,12 +279,17 @@ mod tests {
 
     impl Fixture {
         fn new(answer: Answer) -> Self {
-            let (script, restarts) = (Script::answering(answer), Arc::new(Restarts::default()));
+            Self::of(Script::answering(answer))
+        }
+
+        fn of(script: Arc<Script>) -> Self {
+            let restarts = Arc::new(Restarts::default());
             let chat = SlackChat::new(example::connected("T1"), false).unwrap();
             let manager = Arc::clone(&restarts) as Arc<dyn SlackSocketModeClientsManager + Send + Sync>;
             let intake = SlackIntake::new(vec![Arc::new(chat)], Arc::clone(&script) as _);
             let listener = Listener {
                 intake,
+                hurries_until: Mutex::default(),
                 manager: Arc::downgrade(&manager),
             };
             Self {
@@ -309,6 +342,25 @@ mod tests {
         assert!(acknowledged.to_string().contains("approved before"), "{acknowledged}");
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn slow_forms_keep_the_frames_behind_them_waiting_for_a_second_in_all() {
+        let fixture = Fixture::of(Script::slow(Answer::Silent, Duration::from_secs(20)));
+        let started = Instant::now();
+        for number in 0..10 {
+            let mut form = example::submission(json!("no"));
+            form["trigger_id"] = json!(format!("trigger-{number}"));
+            let acknowledged = fixture.send(&frame("interactive", &form)).await.unwrap();
+            assert!(acknowledged.to_string().contains("takes longer"), "{acknowledged}");
+        }
+        assert!(
+            started.elapsed() < Duration::from_millis(1500),
+            "{:?}",
+            started.elapsed()
+        );
+        fixture.listener.intake.drain(Duration::from_secs(60)).await;
+        assert_eq!(fixture.script.done(), 10);
+    }
+
     #[tokio::test]
     async fn what_is_foreign_repeated_or_unreadable_is_asked_of_nobody() {
         let fixture = Fixture::new(Answer::Silent);
@@ -334,7 +386,7 @@ mod tests {
         fixture.listener.intake.drain(Duration::from_secs(10)).await;
         assert_eq!(fixture.script.asked().len(), 1);
         let counters = fixture.listener.intake.counters();
-        let counted = [Turned::Foreign, Turned::Malformed, Turned::Repeated].map(|why| counters.of(why));
+        let counted = [Turned::Foreign, Turned::Malformed, Turned::Resent].map(|why| counters.of(why));
         assert_eq!(counted, [2, 5, 1]);
     }
 

@@ -1,14 +1,15 @@
 //! The `[bot]` section.
 
 use super::Checks;
-use crate::config::{Bot, Discord, Place, Route, Slack};
+use crate::config::bot::unknown;
+use crate::config::{Bot, Discord, Place, Route, Slack, Target};
 use crate::domain::chat_link::ChatPlatform;
 use crate::identity::oidc;
 use std::collections::BTreeSet;
 use url::Url;
 
 impl Checks<'_> {
-    pub(super) fn bot(&mut self, bot: &Bot) {
+    pub(super) fn bot(&mut self, bot: &Bot, targets: &[Target]) {
         self.private("bot.url", &bot.url);
         if let Some(listen) = bot
             .listen
@@ -45,6 +46,14 @@ impl Checks<'_> {
         }
         for (index, route) in bot.routes.iter().enumerate() {
             self.route(route, &workspaces, |key| format!("bot.route.{index}.{key}"));
+            let known: Vec<&str> = targets.iter().map(|target| target.name.as_str()).collect();
+            for name in &route.targets {
+                // A pattern may be of targets that are still to come.
+                if !name.contains('*') && !known.contains(&name.as_str()) {
+                    let path = format!("bot.route.{index}.targets");
+                    self.problem(&path, unknown("target", name, &known));
+                }
+            }
         }
     }
 

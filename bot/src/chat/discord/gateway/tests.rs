@@ -151,8 +151,7 @@ async fn a_click_is_asked_and_answered_by_a_call() {
         (request.account.to_string().as_str(), request.evidence),
         ("discord:1:42", evidence)
     );
-    peer.until(|peer| peer.intake.counters().of(Turned::Repeated) == 1)
-        .await;
+    peer.until(|peer| peer.intake.counters().of(Turned::Resent) == 1).await;
     assert_eq!(peer.script.asked().len(), 1);
 }
 

@@ -86,8 +86,11 @@ async fn check(sent: Sent, why: Turned, status: StatusCode) {
 #[tokio::test]
 async fn a_ping_is_answered_if_it_is_signed() {
     let intake = intake(&Script::silent());
-    let ping = Sent::new(example::ping().to_string());
-    for _ in 0..2 {
+    for age_seconds in [0, 2] {
+        let ping = Sent {
+            age_seconds,
+            ..Sent::new(example::ping().to_string())
+        };
         assert_eq!(
             send(&intake, ping.request()).await,
             (StatusCode::OK, json!({"type": 1}))
@@ -96,7 +99,7 @@ async fn a_ping_is_answered_if_it_is_signed() {
     check(
         Sent {
             key: other_key(),
-            ..ping
+            ..Sent::new(example::ping().to_string())
         },
         Turned::Foreign,
         StatusCode::UNAUTHORIZED,
@@ -222,15 +225,37 @@ async fn a_repeat_changes_nothing() {
     let script = Script::silent();
     let intake = intake(&script);
     assert_eq!(send(&intake, click().request()).await.0, StatusCode::OK);
-    for age_seconds in [0, 3] {
+    for age_seconds in [2, 4] {
         let sent = Sent { age_seconds, ..click() };
         assert_eq!(send(&intake, sent.request()).await.0, StatusCode::ACCEPTED);
     }
-    assert_eq!((script.asked().len(), intake.counters().of(Turned::Repeated)), (1, 2));
+    assert_eq!((script.asked().len(), intake.counters().of(Turned::Resent)), (1, 2));
 }
 
 #[tokio::test]
-async fn a_click_in_a_direct_message_is_of_the_applications_only_guild() {
+async fn a_copy_of_a_request_is_unauthorized() {
+    for sent in [click(), Sent::new(example::ping().to_string())] {
+        let script = Script::silent();
+        let intake = intake(&script);
+        let (mut parts, _) = sent.request().into_parts();
+        let copy =
+            |parts: &axum::http::request::Parts| Request::from_parts(parts.clone(), Body::from(sent.body.clone()));
+        assert_eq!(send(&intake, copy(&parts)).await.0, StatusCode::OK);
+        let asked = script.asked().len();
+        assert_eq!(send(&intake, copy(&parts)).await.0, StatusCode::UNAUTHORIZED);
+        // The same signature in other letters.
+        let signature = parts.headers[SIGNATURE].to_str().unwrap().to_ascii_uppercase();
+        parts.headers.insert(SIGNATURE, signature.parse().unwrap());
+        assert_eq!(send(&intake, copy(&parts)).await.0, StatusCode::UNAUTHORIZED);
+        assert_eq!(
+            (script.asked().len(), intake.counters().of(Turned::Repeated)),
+            (asked, 2)
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_click_in_a_direct_message_is_of_one_of_the_applications_guilds() {
     let mut direct = example::click("approve:QJF6HN4C");
     direct.as_object_mut().unwrap().remove("guild_id");
     direct.as_object_mut().unwrap().remove("member");
@@ -244,11 +269,16 @@ async fn a_click_in_a_direct_message_is_of_the_applications_only_guild() {
     assert_eq!(script.requests().remove(0).account.to_string(), "discord:1:42");
     let script = Script::silent();
     let several = intake(&script);
-    let (status, answer) = send(&several, Sent::new(direct.to_string()).request()).await;
-    assert_eq!((status, &answer["type"]), (StatusCode::OK, &json!(4)));
-    let said = answer["data"]["content"].as_str().unwrap();
-    assert!(said.contains("several servers"), "{said}");
-    assert_eq!(script.asked(), []);
+    assert_eq!(
+        send(&several, Sent::new(direct.to_string()).request()).await.0,
+        StatusCode::OK
+    );
+    let request = script.requests().remove(0);
+    let others: Vec<String> = request.or_of.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        (request.account.to_string().as_str(), others.as_slice()),
+        ("discord:1:42", &["discord:3:42".to_owned()][..])
+    );
 }
 
 #[tokio::test]

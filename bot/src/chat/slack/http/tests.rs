@@ -198,11 +198,34 @@ async fn the_body_is_verified_before_it_is_read() {
 async fn a_repeat_is_told_that_it_arrived_and_changes_nothing() {
     let script = Script::silent();
     let intake = intake(&script);
-    for age_seconds in [0, 0, 3] {
+    for age_seconds in [0, 2, 4] {
         let sent = Sent { age_seconds, ..click() };
         assert_eq!(send(&intake, sent.request()).await.0, StatusCode::OK);
     }
-    assert_eq!((script.asked().len(), intake.counters().of(Turned::Repeated)), (1, 2));
+    assert_eq!((script.asked().len(), intake.counters().of(Turned::Resent)), (1, 2));
+}
+
+#[tokio::test]
+async fn a_copy_of_a_request_is_unauthorized() {
+    let challenge = json!({"type": "url_verification", "challenge": "3eZb"}).to_string();
+    let told =
+        json!({"type": "event_callback", "team_id": "T1", "api_app_id": "A1", "event": {"type": "x"}}).to_string();
+    let event = |body: String| Sent::new("/slack/events", body.into_bytes());
+    for sent in [click(), command(), event(challenge), event(told)] {
+        let script = Script::silent();
+        let intake = intake(&script);
+        let (parts, _) = sent.request().into_parts();
+        let copy = || Request::from_parts(parts.clone(), Body::from(sent.body.clone()));
+        assert_eq!(send(&intake, copy()).await.0, StatusCode::OK, "{}", sent.path);
+        let asked = script.asked().len();
+        for _ in 0..2 {
+            assert_eq!(send(&intake, copy()).await.0, StatusCode::UNAUTHORIZED, "{}", sent.path);
+        }
+        assert_eq!(
+            (script.asked().len(), intake.counters().of(Turned::Repeated)),
+            (asked, 2)
+        );
+    }
 }
 
 #[tokio::test]
