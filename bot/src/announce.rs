@@ -18,7 +18,6 @@ use crate::routes::Routes;
 use chrono::{TimeDelta, Utc};
 use countersign_infra::announcements::{AnnouncementError, AnnouncementStore};
 use countersign_infra::approvals::{ApprovalStore, StoreError};
-use countersign_infra::chat_links::ChatLinkStore;
 use countersign_infra::domain::Timestamp;
 use countersign_infra::domain::announcement::{
     Announcement, MessageRef, POSTS_MAX, Post, PostKind, PostState, Room, Span, Turn,
@@ -27,6 +26,7 @@ use countersign_infra::domain::approval::{Approval, State};
 use countersign_infra::domain::chat_link::{ChatLink, ChatPlatform};
 use countersign_infra::domain::id::ApprovalId;
 use linked::Linked;
+pub use linked::People;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -68,7 +68,7 @@ pub enum AnnounceError {
 pub struct Shown {
     /// Messages that there are to be.
     pub places: usize,
-    /// Of those, messages that show how the approval stands, and those that a chat will never take.
+    /// Of those, messages that show how the approval stands, and those that a chat refuses for now.
     pub shown: usize,
 }
 
@@ -82,11 +82,8 @@ impl Shown {
 pub struct Announcer {
     pub approvals: Arc<dyn ApprovalStore>,
     pub announcements: Arc<dyn AnnouncementStore>,
-    pub links: Arc<dyn ChatLinkStore>,
     pub routes: Routes,
     pub pages: Url,
-    /// How long a sign-in stands for who somebody is.
-    link_lasts: Duration,
     chats: HashMap<(ChatPlatform, String), Workspace>,
     linked: Linked,
     /// Rooms that take no messages, and why not: told once.
@@ -99,10 +96,9 @@ impl Announcer {
     pub fn new(
         approvals: Arc<dyn ApprovalStore>,
         announcements: Arc<dyn AnnouncementStore>,
-        links: Arc<dyn ChatLinkStore>,
+        people: People,
         routes: Routes,
         pages: Url,
-        link_lasts: Duration,
         chats: Vec<Arc<dyn Chat>>,
     ) -> Self {
         let chats = chats.into_iter().map(|chat| {
@@ -112,12 +108,10 @@ impl Announcer {
         Self {
             approvals,
             announcements,
-            links,
             routes,
             pages,
-            link_lasts,
             chats: chats.collect(),
-            linked: Linked::default(),
+            linked: Linked::new(people),
             refusing: Mutex::default(),
             stirred: Notify::new(),
         }
@@ -162,7 +156,8 @@ impl Announcer {
         let current = stored
             .clone()
             .unwrap_or_else(|| Announcement::new(id.clone(), approval.created));
-        let links = self.linked.accounts(&*self.links).await;
+        let with_deciders = self.routes.of(&approval).is_some_and(|route| route.direct);
+        let links = self.linked.concerned(&approval, with_deciders).await;
         let mut plan = self.plan(&approval, &current, &links, now);
         plan.due = soonest([plan.due, refused_until(&current, &plan, &approval)]);
         let missing = self.missing(&current, &plan, &approval, now);
@@ -252,7 +247,7 @@ impl Announcer {
             posted,
             route: self.routes.of(approval),
             links,
-            link_lasts: self.link_lasts,
+            link_lasts: self.linked.people.link_lasts,
             pages: &self.pages,
             now,
         };

@@ -1,6 +1,6 @@
 //! The parts of a running bot, and how they are put together.
 
-use crate::announce::Announcer;
+use crate::announce::{Announcer, People};
 use crate::chat::Chat;
 use crate::desk::{Desk, DeskParts};
 use crate::ring::Bell;
@@ -74,10 +74,14 @@ impl App {
         let announcer = Arc::new(Announcer::new(
             stores.approvals.clone(),
             stores.announcements.clone(),
-            stores.chat_links.clone(),
+            People {
+                links: stores.chat_links.clone(),
+                directory: stores.directory.clone(),
+                verified_email: bot.verified_email,
+                link_lasts: Duration::from_secs(u64::from(bot.link_hours_max) * 3600),
+            },
             Routes::new(bot.routes.clone()),
             pages.clone(),
-            Duration::from_secs(u64::from(bot.link_hours_max) * 3600),
             chats.clone(),
         ));
         let journal = SharedJournal::start(

@@ -1,7 +1,7 @@
 //! The card: what a chat shows of an approval. The same for every chat; each chat draws it its own way.
 
 use countersign_infra::domain::Timestamp;
-use countersign_infra::domain::approval::{Approval, Outcome, State};
+use countersign_infra::domain::approval::{Approval, Ballot, Choice, Outcome, State, Vote};
 use countersign_infra::domain::display::{escape, mask_secrets};
 use countersign_infra::domain::id::{ApprovalId, SessionId};
 use countersign_infra::domain::identity::{Person, PersonKind};
@@ -165,6 +165,17 @@ fn lines(approval: &Approval) -> Vec<Line> {
     }
     let rules: Vec<&str> = terms.clauses.iter().map(|clause| clause.rule.as_str()).collect();
     lines.push(line("Rule", rules.join(", ")));
+    let votes: Vec<String> = approval.votes.iter().map(cast).collect();
+    lines.push(line("Votes", votes.join("; ")));
+    lines.push(line("Ended", approval.state.ended().map(time).unwrap_or_default()));
+    let grants = terms.grant_seconds.filter(|_| approval.is_granted());
+    let grants = grants.map(|seconds| {
+        format!(
+            "what is alike in its session, for {} min; see Details",
+            seconds.div_ceil(60)
+        )
+    });
+    lines.push(line("Grants", grants.unwrap_or_default()));
     if matches!(
         approval.state,
         State::Executing { .. } | State::Done { .. } | State::Unknown { .. }
@@ -219,6 +230,23 @@ fn state(approval: &Approval) -> String {
 fn names(people: &[&Person]) -> String {
     let names: Vec<&str> = people.iter().map(|person| person.name.as_str()).collect();
     names.join(", ")
+}
+
+/// `bob approved it 2026-01-31 12:00:00 UTC: ticket 7`.
+fn cast(vote: &Vote) -> String {
+    let Ballot {
+        voter, choice, reason, ..
+    } = &vote.ballot;
+    let what = match choice {
+        Choice::Approve => "approved it",
+        Choice::Deny => "denied it",
+    };
+    let reason = reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
+    format!("{} {what} {}{reason}", voter.name, time(vote.at))
+}
+
+fn time(at: Timestamp) -> String {
+    at.format("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
 
 /// `DELETE 1, 1 row, 12 ms`.

@@ -1,6 +1,7 @@
 //! `POST /ring`: a gateway says that an approval is to be looked at. The id is all it says: the store is asked for the rest.
 
 use crate::announce::{AnnounceError, Announcer, Shown};
+use crate::chat::inbound::{Counters, Turned};
 use axum::Json;
 use axum::Router;
 use axum::body::Bytes;
@@ -10,9 +11,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use chrono::Utc;
 use countersign_infra::approvals::StoreError;
-use countersign_infra::ring::{BODY_BYTES_MAX, PATH, Ring, RingAnswer, RingKey, SIGNATURE_HEADER, TIME_HEADER};
+use countersign_infra::ring::{
+    BODY_BYTES_MAX, PATH, Ring, RingAnswer, RingKey, RingRefused, SIGNATURE_HEADER, TIME_HEADER,
+};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio_util::task::TaskTracker;
 
@@ -26,7 +28,7 @@ pub struct Bell {
     pub announcer: Arc<Announcer>,
     pub key: RingKey,
     pub tasks: TaskTracker,
-    refused: AtomicU64,
+    counters: Counters,
 }
 
 impl Bell {
@@ -35,13 +37,8 @@ impl Bell {
             announcer,
             key,
             tasks,
-            refused: AtomicU64::new(0),
+            counters: Counters::default(),
         })
-    }
-
-    /// Rings that were not a gateway's.
-    pub fn refused(&self) -> u64 {
-        self.refused.load(Ordering::Relaxed)
     }
 }
 
@@ -63,8 +60,12 @@ async fn ring(State(bell): State<Arc<Bell>>, headers: HeaderMap, body: Bytes) ->
         .key
         .verify(Utc::now(), header(TIME_HEADER), header(SIGNATURE_HEADER), &body);
     if let Err(why) = verified {
-        bell.refused.fetch_add(1, Ordering::Relaxed);
-        tracing::warn!(%why, "a ring was refused");
+        let turned = match why {
+            RingRefused::Time => Turned::Malformed,
+            RingRefused::Age => Turned::Stale,
+            RingRefused::Signature => Turned::Tampered,
+        };
+        bell.counters.turn_away("ring", turned);
         return StatusCode::UNAUTHORIZED.into_response();
     }
     let Ok(Ring { approval }) = serde_json::from_slice(&body) else {

@@ -1,4 +1,5 @@
 use super::{Announcer, REFUSED_AGAIN_AFTER, Shown};
+use crate::announce::People;
 use crate::card::Card;
 use crate::chat::{Chat, ChatError, Content, Profile, To};
 use crate::plan::{Facts, Plan};
@@ -217,10 +218,14 @@ impl World {
         let announcer = Announcer::new(
             Arc::new(self.store.clone()),
             store,
-            Arc::new(self.store.clone()),
+            People {
+                links: Arc::new(self.store.clone()),
+                directory: Arc::new(self.store.clone()),
+                verified_email: false,
+                link_lasts: LINK_LASTS,
+            },
             Routes::new(vec![route]),
             "https://gateway.example/".parse().unwrap(),
-            LINK_LASTS,
             walls,
         );
         Arc::new(announcer.resting(Duration::from_millis(2)))

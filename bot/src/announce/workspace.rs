@@ -13,8 +13,7 @@ use tokio::time::{Instant, timeout_at};
 const CALLS_MAX: usize = 4;
 /// How much later than it may begin a call ends: some are of several requests.
 const CALL_LASTS: Duration = Duration::from_secs(10);
-/// A workspace that did not answer is left alone for so long; each time in a row for twice the time. The longest is what a
-/// card may come later after an outage.
+/// A workspace that did not answer is left alone for so long; each time in a row for twice the time, up to the longest.
 const REST: Duration = Duration::from_secs(1);
 const REST_MAX: Duration = Duration::from_secs(16);
 /// What waits comes back so far apart, and no later than that: chats take about one message a second in a channel.

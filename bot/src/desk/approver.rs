@@ -6,7 +6,7 @@ use chrono::Utc;
 use countersign_infra::chat_links::ChatLinkError;
 use countersign_infra::domain::audit::Happening;
 use countersign_infra::domain::chat_link::{ChatAccount, ChatLink};
-use countersign_infra::domain::directory::mailbox;
+use countersign_infra::domain::directory::{DirectoryEntry, mailbox};
 use countersign_infra::domain::identity::Person;
 use countersign_infra::domain::ticket::{LinkChat, Purpose};
 use std::collections::HashMap;
@@ -81,19 +81,19 @@ impl Desk {
         let verified = profile.email.as_deref().filter(|_| self.verified_email);
         let mailbox = verified.and_then(mailbox);
         let stored = self.stores.chat_links.read(&request.account).await.map_err(unready)?;
-        match stored {
+        match (stored, mailbox) {
+            (Some(link), _) if link.mailbox.is_none() => {
+                let entry = self.stores.directory.read(&link.person.key).await.map_err(unready)?;
+                Ok(Some(self.refreshed(link, entry).await?))
+            }
+            (stored, Some(mailbox)) => self.by_mailbox(request, mailbox, stored).await,
             // One that an address made stands as long as the workspace says the same.
-            Some(link) if link.mailbox.is_none() || link.mailbox == mailbox => Ok(Some(self.refreshed(link).await?)),
-            former => match mailbox {
-                Some(mailbox) => self.link_by(request, mailbox, former).await,
-                None => Ok(None),
-            },
+            (_, None) => Ok(None),
         }
     }
 
     /// What a later sign-in said, anywhere, counts: also that somebody is in a group no more.
-    async fn refreshed(&self, link: ChatLink) -> Result<ChatLink, Answer> {
-        let entry = self.stores.directory.read(&link.person.key).await.map_err(unready)?;
+    async fn refreshed(&self, link: ChatLink, entry: Option<DirectoryEntry>) -> Result<ChatLink, Answer> {
         let Some(entry) = entry.filter(|entry| entry.as_of > link.refreshed) else {
             return Ok(link);
         };
@@ -105,20 +105,35 @@ impl Desk {
         Ok(refreshed)
     }
 
-    /// Links the account to whom its verified address means, if that is one person.
-    async fn link_by(
+    /// The link of an account to whom its verified address means now, if that is one person.
+    async fn by_mailbox(
         &self,
         request: &Request,
         mailbox: String,
-        former: Option<ChatLink>,
+        stored: Option<ChatLink>,
     ) -> Result<Option<ChatLink>, Answer> {
-        let found = self.stores.directory.find(&mailbox).await.map_err(unready)?;
-        let [entry] = found.as_slice() else {
-            if found.len() > 1 {
-                tracing::warn!(account = %request.account, people = found.len(), "an address means more than one person");
-            }
+        let mut found = self.stores.directory.find(&mailbox).await.map_err(unready)?;
+        if found.len() > 1 {
+            tracing::warn!(account = %request.account, people = found.len(), "an address means more than one person");
             return Ok(None);
-        };
+        }
+        let Some(entry) = found.pop() else { return Ok(None) };
+        let is_same =
+            |link: &ChatLink| link.person.key == entry.person.key && link.mailbox.as_deref() == Some(mailbox.as_str());
+        match stored {
+            Some(link) if is_same(&link) => self.refreshed(link, Some(entry)).await.map(Some),
+            former => self.link_to(request, &entry, mailbox, former).await.map(Some),
+        }
+    }
+
+    /// Links the account. It is journaled first.
+    async fn link_to(
+        &self,
+        request: &Request,
+        entry: &DirectoryEntry,
+        mailbox: String,
+        former: Option<ChatLink>,
+    ) -> Result<ChatLink, Answer> {
         let linked = Happening::ChatLinked {
             account: request.account.clone(),
             account_name: named(&request.account, &request.name),
@@ -132,9 +147,12 @@ impl Desk {
         match self.stores.chat_links.put(&link, former.as_ref()).await {
             Ok(()) => {
                 tracing::info!(account = %link.account, person = link.person.name, "a chat account was linked by its address");
-                Ok(Some(link))
+                Ok(link)
             }
-            Err(ChatLinkError::Conflict { current }) if current.as_deref() == Some(&link) => Ok(Some(link)),
+            // Another click of the same account was first.
+            Err(ChatLinkError::Conflict { current: Some(current) }) if current.person.key == link.person.key => {
+                Ok(*current)
+            }
             Err(error) => Err(unready(error)),
         }
     }

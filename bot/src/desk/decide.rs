@@ -142,8 +142,7 @@ impl Desk {
     }
 
     fn steps_up(&self, approval: &Approval) -> bool {
-        let rules = approval.terms.clauses.iter().map(|clause| &clause.rule);
-        rules.into_iter().any(|rule| self.step_up_rules.contains(rule))
+        self.policy.current().steps_up(&self.step_up_rules, approval)
     }
 
     /// The vote counts once its person has signed in anew.

@@ -1,6 +1,6 @@
 //! `countersign approvals`: lists, shows and decides what is held.
 
-use super::client::{ConnectArgs, GatewayClient};
+use super::client::{ClientError, ConnectArgs, GatewayClient};
 use super::terminal::{head, print, print_json, table};
 use crate::console::words::{ago, cast, in_words, length, person, time, warnings};
 use crate::console::{
@@ -178,11 +178,8 @@ async fn show(args: Show) -> anyhow::Result<()> {
     if args.json {
         return print_json(&view);
     }
-    let grant: Option<GrantView> = match view.approval.is_granted() {
-        true => client
-            .read(&format!("/api/v1/approvals/{}/grant", args.number), &[])
-            .await
-            .ok(),
+    let grant = match view.approval.is_granted() {
+        true => grant_of(&client, &args.number).await?,
         false => None,
     };
     Ok(print(&in_full(&view, grant.as_ref())?)?)
@@ -234,6 +231,15 @@ async fn withdraw(args: Decide) -> anyhow::Result<()> {
     let body = WithdrawBody { reason: args.reason };
     let view: ApprovalView = client.send_json(&path, &body).await?;
     told(args.json, &view)
+}
+
+/// What was approved together with it; none where that is not given yet.
+async fn grant_of(client: &GatewayClient, number: &ApprovalId) -> anyhow::Result<Option<GrantView>> {
+    match client.read(&format!("/api/v1/approvals/{number}/grant"), &[]).await {
+        Ok(grant) => Ok(Some(grant)),
+        Err(ClientError::No(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 async fn revoke(args: Decide) -> anyhow::Result<()> {

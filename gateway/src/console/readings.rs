@@ -77,7 +77,7 @@ impl Readings {
         recordings.push_back((now, session, reader.clone()));
     }
 
-    fn remembers(&self, approval: &ApprovalId, reader: &PersonKey) -> bool {
+    pub fn remembers(&self, approval: &ApprovalId, reader: &PersonKey) -> bool {
         let whole = self.whole.lock().unwrap_or_else(PoisonError::into_inner);
         whole.iter().any(|(id, key)| id == approval && key == reader)
     }

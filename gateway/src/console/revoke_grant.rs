@@ -9,7 +9,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use chrono::Utc;
 use countersign_infra::domain::Timestamp;
-use countersign_infra::domain::approval::Approval;
+use countersign_infra::domain::approval::{Approval, State as Standing};
 use countersign_infra::domain::audit::Happening;
 use countersign_infra::domain::grant::{Grant, GrantState};
 use countersign_infra::domain::id::ApprovalId;
@@ -85,7 +85,8 @@ pub struct RevokeBody {
     responses(
         (status = 200, description = "The grant", body = GrantView),
         (status = 401, body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "There is no such approval, or it grants nothing", body = Problem, content_type = "application/problem+json")
+        (status = 404, description = "There is no such approval, or it grants nothing", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "It is not given yet", body = Problem, content_type = "application/problem+json")
     )
 )]
 pub async fn show_grant(
@@ -94,7 +95,7 @@ pub async fn show_grant(
     Path(id): Path<String>,
 ) -> Result<Json<GrantView>, Problem> {
     let approval = seen(&console, &caller, &id).await?;
-    let grant = given(&console, &approval).await?.ok_or_else(|| none(&approval.id))?;
+    let grant = given(&console, &approval).await?.ok_or_else(|| none(&approval))?;
     Ok(Json(GrantView::of(&grant, Utc::now())))
 }
 
@@ -118,65 +119,86 @@ pub async fn revoke_grant(
     Body(body): Body<RevokeBody>,
 ) -> Result<Json<GrantView>, Problem> {
     let reason = body.reason.unwrap_or_default();
-    revoke(&console, &caller, &id, reason).await.map(Json)
+    revoke(console, caller, &id, reason).await.map(Json)
 }
 
-/// Takes the grant of an approval back. Done or not, it is journaled.
-pub(super) async fn revoke(console: &Console, caller: &Caller, id: &str, reason: String) -> Result<GrantView, Problem> {
+/// Takes the grant of an approval back. Done or not, it is journaled; it goes on though the caller hangs up.
+pub(super) async fn revoke(
+    console: Arc<Console>,
+    caller: Caller,
+    id: &str,
+    reason: String,
+) -> Result<GrantView, Problem> {
     plain("reason", &reason, REASON_CHARS_MAX)?;
-    let approval = seen(console, caller, id).await?;
-    let reason = reason.trim();
-    let decided = |why: Option<String>| Happening::Decided {
-        approval: approval.id.clone(),
-        choice: "revoke".to_owned(),
-        reason: (!reason.is_empty()).then(|| reason.to_owned()),
-        accepted: why.is_none(),
-        why,
+    let approval = seen(&console, &caller, id).await?;
+    let revocation = Revocation {
+        approval,
+        reason: reason.trim().to_owned(),
     };
-    let note = async |what| {
-        console
-            .journal
-            .note(&caller.0, what)
-            .await
-            .map_err(Problem::unavailable)
-    };
-    if !approval.concerns(&caller.0) {
-        note(decided(Some("they do not decide on it".to_owned()))).await?;
-        let why = "whoever asked may revoke it, and whoever may decide on the approval";
-        return Err(Problem::not_allowed(why));
+    let tasks = console.tasks.clone();
+    let task = tasks.spawn(async move { revocation.make_and_note(&console, &caller).await });
+    task.await.unwrap_or_else(|error| {
+        tracing::error!(%error, "a revocation was not finished");
+        Err(Problem::unavailable(
+            "it was not finished: look at the grant before you try again",
+        ))
+    })
+}
+
+struct Revocation {
+    approval: Approval,
+    reason: String,
+}
+
+impl Revocation {
+    async fn make_and_note(self, console: &Console, caller: &Caller) -> Result<GrantView, Problem> {
+        let made = self.make(console, caller).await;
+        let why = made.as_ref().err().map(|problem| problem.detail.clone());
+        let decided = Happening::Decided {
+            approval: self.approval.id.clone(),
+            choice: "revoke".to_owned(),
+            reason: (!self.reason.is_empty()).then(|| self.reason.clone()),
+            accepted: why.is_none(),
+            why,
+        };
+        let noted = console.journal.note(&caller.0, decided).await;
+        noted.map_err(Problem::unavailable)?;
+        made.map(|grant| GrantView::of(&grant, Utc::now()))
     }
-    match revoked(console, caller, &approval, reason).await {
-        Ok(grant) => {
-            note(decided(None)).await?;
-            Ok(GrantView::of(&grant, Utc::now()))
+
+    async fn make(&self, console: &Console, caller: &Caller) -> Result<Grant, Problem> {
+        if !self.approval.concerns(&caller.0) {
+            let why = "whoever asked may revoke it, and whoever may decide on the approval";
+            return Err(Problem::not_allowed(why));
         }
-        Err(problem) => {
-            note(decided(Some(problem.detail.clone()))).await?;
-            Err(problem)
+        for _ in 0..TRIES_MAX {
+            let grant = given(console, &self.approval)
+                .await?
+                .ok_or_else(|| none(&self.approval))?;
+            let now = Utc::now();
+            if !GrantView::of(&grant, now).is_active() {
+                return Err(Problem::refused("the grant is over, or was revoked already", None));
+            }
+            let next = grant.revoke(caller.0.clone(), self.reason.clone(), now);
+            let next = next.map_err(|why| Problem::refused(why.to_string(), None))?;
+            match console.grants.replace(&next).await {
+                Ok(()) => return Ok(next),
+                // Written by a try whose answer was lost.
+                Err(GrantError::Conflict { current }) if *current == next => return Ok(next),
+                Err(GrantError::Conflict { .. }) => {}
+                // It may be written: what stands there says.
+                Err(GrantError::Unavailable { .. }) if is_written(console, &next).await => return Ok(next),
+                Err(error) => return Err(error.into()),
+            }
         }
+        Err(Problem::unavailable(
+            "the grant is being used this very moment; try again",
+        ))
     }
 }
 
-async fn revoked(console: &Console, caller: &Caller, approval: &Approval, reason: &str) -> Result<Grant, Problem> {
-    for _ in 0..TRIES_MAX {
-        let grant = given(console, approval).await?.ok_or_else(|| none(&approval.id))?;
-        let now = Utc::now();
-        if !GrantView::of(&grant, now).is_active() {
-            return Err(Problem::refused("the grant is over, or was revoked already", None));
-        }
-        let next = grant.revoke(caller.0.clone(), reason.to_owned(), now);
-        let next = next.map_err(|why| Problem::refused(why.to_string(), None))?;
-        match console.grants.replace(&next).await {
-            Ok(()) => return Ok(next),
-            // Written by a try whose answer was lost.
-            Err(GrantError::Conflict { current }) if *current == next => return Ok(next),
-            Err(GrantError::Conflict { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Err(Problem::unavailable(
-        "the grant is being used this very moment; try again",
-    ))
+async fn is_written(console: &Console, grant: &Grant) -> bool {
+    matches!(console.grants.read(grant.id).await, Ok(current) if current == *grant)
 }
 
 /// The grant that an approval gave, if it gave one.
@@ -188,7 +210,15 @@ pub(super) async fn given(console: &Console, approval: &Approval) -> Result<Opti
     Ok(grants.into_iter().find(|grant| grant.approval == approval.id))
 }
 
-fn none(id: &ApprovalId) -> Problem {
+fn none(approval: &Approval) -> Problem {
+    let id = &approval.id;
+    let is_under_way = matches!(approval.state, Standing::Approved { .. } | Standing::Executing { .. });
+    if approval.is_granted() && is_under_way {
+        return Problem::refused(
+            "what it grants is not given yet: its operation is under way; try again",
+            None,
+        );
+    }
     Problem::not_found(format!("approval {id} grants nothing beside its operation"))
 }
 

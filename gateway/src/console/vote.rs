@@ -177,7 +177,7 @@ async fn must_have_read(
 /// Whether a rule that holds it asks for a fresher sign-in than that.
 pub(super) fn wants_fresh_sign_in(console: &Console, approval: &Approval, proved: Option<Timestamp>) -> bool {
     let rules = &console.pages.step_up_rules;
-    let asks = approval.terms.clauses.iter().any(|clause| rules.contains(&clause.rule));
+    let asks = !rules.is_empty() && console.policy.current().steps_up(rules, approval);
     asks && proved.is_none_or(|proved| Utc::now() - proved > FRESH_FOR)
 }
 

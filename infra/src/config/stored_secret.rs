@@ -29,7 +29,7 @@ pub struct StoredSecret {
 }
 
 /// Why a secret cannot be had from Secrets Manager. Names its place and what to do, never what stands there.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum StoredSecretError {
     #[error(
         "Secrets Manager has no secret {name} in {region}: correct the name or AWS_REGION, or create it with \
@@ -51,6 +51,9 @@ pub enum StoredSecretError {
     Unavailable { name: String, why: String },
 }
 
+/// The text of a secret, shared by its keys.
+type Whole = Result<Arc<Zeroizing<String>>, StoredSecretError>;
+
 impl StoredSecret {
     /// Reads what stands after `secret:`.
     pub(super) fn parse(place: &str) -> Result<Self, &'static str> {
@@ -58,8 +61,8 @@ impl StoredSecret {
             Some((name, key)) => (name, Some(key.to_owned())),
             None => (place, None),
         };
-        // What Secrets Manager lets a name have, and the colons of an ARN.
-        let is_of_names = |byte: u8| byte.is_ascii_alphanumeric() || b"/_+=.@-:".contains(&byte);
+        // What Secrets Manager lets a name have, `!` in those that AWS manages, and the colons of an ARN.
+        let is_of_names = |byte: u8| byte.is_ascii_alphanumeric() || b"/_+=.@-:!".contains(&byte);
         let is_name = !name.is_empty() && name.len() <= NAME_BYTES_MAX && name.bytes().all(is_of_names);
         match is_name && key.as_deref() != Some("") {
             true => Ok(Self {
@@ -88,17 +91,18 @@ impl StoredSecret {
     }
 
     /// The whole text, of which each key is a part.
-    fn whole(&self) -> Result<Arc<Zeroizing<String>>, StoredSecretError> {
-        static WHOLE: Mutex<Option<HashMap<String, Arc<Zeroizing<String>>>>> = Mutex::new(None);
+    fn whole(&self) -> Whole {
+        static WHOLE: Mutex<Option<HashMap<String, Whole>>> = Mutex::new(None);
         // Held until it is there: who asks for the same one meanwhile waits for this answer.
         let mut read = WHOLE.lock().unwrap_or_else(PoisonError::into_inner);
         let read = read.get_or_insert_with(HashMap::new);
         if let Some(whole) = read.get(&self.name) {
-            return Ok(whole.clone());
+            return whole.clone();
         }
-        let whole = Arc::new(self.fetch()?);
+        // A failure is kept as well: each key of it would wait as long again.
+        let whole = self.fetch().map(Arc::new);
         read.insert(self.name.clone(), whole.clone());
-        Ok(whole)
+        whole
     }
 
     /// A thread with a runtime of its own, because callers block: with a runtime around them, or without one.
@@ -109,6 +113,8 @@ impl StoredSecret {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
                 let runtime = runtime.map_err(|error| self.unavailable(error))?;
                 let asked = runtime.block_on(async { tokio::time::timeout(READ_MAX, self.ask()).await });
+                // What looks a name up in the background is not waited for.
+                runtime.shutdown_background();
                 asked.unwrap_or_else(|_| Err(self.unavailable(format!("no answer within {} s", READ_MAX.as_secs()))))
             });
             thread.map(std::thread::ScopedJoinHandle::join)

@@ -234,6 +234,20 @@ impl State {
         }
     }
 
+    /// When it came to its end; none before.
+    pub fn ended(&self) -> Option<Timestamp> {
+        match self {
+            Self::Pending | Self::Approved { .. } | Self::Executing { .. } => None,
+            Self::Denied { at, .. }
+            | Self::Expired { at }
+            | Self::Withdrawn { at, .. }
+            | Self::Abandoned { at, .. }
+            | Self::Revoked { at, .. }
+            | Self::Done { at, .. }
+            | Self::Unknown { at, .. } => Some(*at),
+        }
+    }
+
     /// Whether no change can follow.
     pub fn is_terminal(&self) -> bool {
         match self {

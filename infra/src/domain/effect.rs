@@ -21,15 +21,26 @@ pub enum EffectKind {
     Unknown,
 }
 
-/// What a write does to rows. Policies do not tell them apart, grants do.
+/// What a write is. Policies do not tell them apart, grants do: none stands for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WriteKind {
     Insert,
+    /// INSERT ... ON CONFLICT DO UPDATE.
+    Upsert,
     Update,
     Delete,
-    Merge,
+    /// What a MERGE does.
+    MergeInsert,
+    MergeUpdate,
+    MergeDelete,
     Truncate,
+    /// Rows are locked for a change.
+    RowLock,
+    /// `nextval`: it changes no row.
+    NextValue,
+    /// Any other: `setval`, large objects, TRUNCATE ... CASCADE, what another session prepared.
+    Other,
 }
 
 impl EffectKind {

@@ -208,7 +208,10 @@ impl Grant {
 fn is_grantable(request: &AccessRequest) -> bool {
     let operation = &request.operation;
     let kinds_are = operation.effects.kinds().all(|kind| GRANTABLE.contains(&kind));
-    kinds_are && !operation.effects.is_empty() && !operation.unseen_data
+    // A write of which nothing more is known is none that people have seen the like of.
+    let is_write = operation.effects.contains(EffectKind::Write);
+    let writes_are = operation.writes.is_empty() != is_write && !operation.writes.contains(&WriteKind::Other);
+    kinds_are && writes_are && !operation.effects.is_empty() && !operation.unseen_data
 }
 
 /// Each kind is among those that were granted, and so are its objects. Without objects anything might be meant: that
@@ -252,7 +255,7 @@ mod tests {
         fn add(request: &mut AccessRequest, kind: EffectKind, object: &str) {
             request.operation.effects.add_object(kind, object);
         }
-        let changes: [(&str, NotCovered, Change); 20] = [
+        let changes: [(&str, NotCovered, Change); 22] = [
             ("session", NotCovered::OtherSession, |_, r, _| r.session = session(2)),
             ("person", NotCovered::OtherPerson, |_, r, _| r.person = bob()),
             ("issuer", NotCovered::OtherPerson, |_, r, _| {
@@ -273,6 +276,12 @@ mod tests {
             ("no object", NotCovered::OtherEffects, |_, r, _| {
                 r.operation.effects = Effects::default();
                 r.operation.effects.add(EffectKind::Write);
+            }),
+            ("a write of no kind", NotCovered::NotGrantable, |_, r, _| {
+                r.operation.writes.clear();
+            }),
+            ("a write of another kind", NotCovered::NotGrantable, |_, r, _| {
+                r.operation.writes.insert(WriteKind::Other);
             }),
             ("another command", NotCovered::OtherWrites, |_, r, _| {
                 r.operation.writes.insert(WriteKind::Update);

@@ -7,9 +7,10 @@ use super::evaluate::Engine;
 use super::fault::{Fault, PolicyError};
 use super::ground::Ground;
 use super::uses::Uses;
+use crate::domain::approval::Approval;
 use crate::domain::id::{Digest, DigestBuilder};
 use cedar_policy::{Authorizer, PolicyId, PolicySet, Validator};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -87,6 +88,15 @@ impl Policies {
     }
 
     /// The ids of all rules, sorted.
+    /// Whether an approval wants a fresh sign-in, where `rules` ask for one. A rule of a name that the policy does not have may
+    /// be any: then every approval wants one.
+    pub fn steps_up(&self, rules: &BTreeSet<String>, approval: &Approval) -> bool {
+        let holds_it = |rule: &String| approval.terms.clauses.iter().any(|clause| clause.rule == *rule);
+        rules
+            .iter()
+            .any(|rule| holds_it(rule) || !self.engine.rules.contains_key(rule))
+    }
+
     pub fn rule_ids(&self) -> impl Iterator<Item = &str> {
         self.engine.rules.keys().map(String::as_str)
     }

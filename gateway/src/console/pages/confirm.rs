@@ -135,7 +135,12 @@ async fn linked(console: &Console, visitor: &Visitor, vote: &ConfirmVote) -> Res
 
 /// The sign-in counts for the chat account's next votes too.
 async fn refresh(console: &Console, visitor: &Visitor, link: &ChatLink) {
-    let Ok(refreshed) = link.refresh(visitor.caller.0.clone(), Utc::now()) else {
+    // The groups are those of the sign-in, not of this moment.
+    let signed_in = visitor.ticket.made;
+    if signed_in <= link.refreshed {
+        return;
+    }
+    let Ok(refreshed) = link.refresh(visitor.caller.0.clone(), signed_in) else {
         return;
     };
     match console.pages.chat_links.put(&refreshed, Some(link)).await {

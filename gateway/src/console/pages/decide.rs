@@ -57,6 +57,6 @@ pub async fn revoke(
     Path(id): Path<String>,
     sent: Sent<Nothing>,
 ) -> Result<Redirect, NotShown> {
-    let grant = revoke_grant::revoke(&console, &sent.visitor.caller, &id, String::new()).await?;
+    let grant = revoke_grant::revoke(console, sent.visitor.caller, &id, String::new()).await?;
     Ok(Redirect::to(&format!("/approvals/{}", grant.approval)))
 }

@@ -57,7 +57,7 @@ impl Turned {
 }
 
 /// Reads a part for a visitor. With the last one the reading of the whole is journaled, if the parts before were served
-/// too; what the record shows whole needs no reading.
+/// too.
 pub async fn read_part(
     console: &Console,
     visitor: &Visitor,
@@ -67,6 +67,10 @@ pub async fn read_part(
 ) -> Result<Part, Problem> {
     let record = &approval.operation;
     if record.display.len() as u64 >= record.display_bytes {
+        // A card shows less than a record keeps.
+        if approval.is_open() && !console.readings.remembers(&approval.id, &visitor.caller.0.key) {
+            note_whole(console, visitor, approval, true).await?;
+        }
         return Ok(Part {
             text: record.display.clone(),
             number: 1,

@@ -2,8 +2,10 @@
 
 use super::refusals::told;
 use super::{BOB, DAVE, chats, psql, said, slack_card};
+use countersign_infra::directory::DirectoryStore;
 use countersign_tests::bot::{ChatOptions, Chats, Way};
 use countersign_tests::slack;
+use countersign_tests::wait::eventually;
 use std::time::Duration;
 
 async fn click(chats: &Chats, user: &str) {
@@ -54,6 +56,23 @@ async fn an_account_speaks_for_whoever_has_its_verified_address_where_that_is_co
     chats.slack.add_user(slack::TEAM, unconfirmed);
     click(&chats, carol.0).await;
     told(&chats, carol.0, "linked to nobody").await;
+    // The directory knows her: it is the address that counted for nothing.
+    let store = chats.store().unwrap();
+    let found = eventually("carol in the directory", Duration::from_secs(10), async || {
+        let found = DirectoryStore::find(&store, "carol@example.com").await.ok()?;
+        (found.len() == 1).then_some(())
+    });
+    found.await.unwrap();
+    click(&chats, carol.0).await;
+    let twice = chats.slack.wait_for("carol is told again", |slack| {
+        let told = slack.ephemerals(slack::TEAM, carol.0).into_iter();
+        (told
+            .filter(|message| message.body.to_string().contains("linked to nobody"))
+            .count()
+            == 2)
+            .then_some(())
+    });
+    twice.await.unwrap();
 
     chats.slack.add_user(slack::TEAM, member("Bob@Example.com", true));
     approved(&chats, BOB.0, waiting).await;

@@ -5,7 +5,7 @@ use super::{Role, walk};
 use countersign_infra::domain::effect::{EffectKind, WriteKind};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{
-    AExpr, CmdType, CopyStmt, DeleteStmt, IndexElem, InferClause, InsertStmt, MergeMatchKind, MergeStmt,
+    AExpr, CmdType, CopyStmt, DeleteStmt, DropBehavior, IndexElem, InferClause, InsertStmt, MergeMatchKind, MergeStmt,
     MergeWhenClause, Node, OnConflictAction, OnConflictClause, RangeVar, ReturningClause, TruncateStmt, UpdateStmt,
 };
 
@@ -21,7 +21,7 @@ impl Walk {
             r#override: _,
         } = insert;
         self.with(with_clause.as_ref());
-        self.changes(WriteKind::Insert, relation.as_ref(), returning_clause.as_ref());
+        self.changes(Some(WriteKind::Insert), relation.as_ref(), returning_clause.as_ref());
         self.inserted(insert);
         self.children(cols);
         self.child(select_stmt.as_deref());
@@ -41,7 +41,7 @@ impl Walk {
         } = conflict;
         // Whatever is not DO NOTHING may change rows that are there.
         if *action != OnConflictAction::OnconflictNothing as i32 {
-            self.writes.insert(WriteKind::Update);
+            self.writes.insert(WriteKind::Upsert);
         }
         if let Some(InferClause {
             index_elems,
@@ -67,7 +67,7 @@ impl Walk {
             with_clause,
         } = update;
         self.with(with_clause.as_ref());
-        self.changes(WriteKind::Update, relation.as_ref(), returning_clause.as_ref());
+        self.changes(Some(WriteKind::Update), relation.as_ref(), returning_clause.as_ref());
         self.assignments(target_list);
         self.children(from_clause);
         self.restricted(where_clause.as_deref());
@@ -83,7 +83,7 @@ impl Walk {
             with_clause,
         } = delete;
         self.with(with_clause.as_ref());
-        self.changes(WriteKind::Delete, relation.as_ref(), returning_clause.as_ref());
+        self.changes(Some(WriteKind::Delete), relation.as_ref(), returning_clause.as_ref());
         self.children(using_clause);
         self.restricted(where_clause.as_deref());
         self.leave();
@@ -99,7 +99,7 @@ impl Walk {
             with_clause,
         } = merge;
         self.with(with_clause.as_ref());
-        self.changes(WriteKind::Merge, relation.as_ref(), returning_clause.as_ref());
+        self.changes(None, relation.as_ref(), returning_clause.as_ref());
         self.child(source_relation.as_deref());
         self.child(join_condition.as_deref());
         let joined = join_condition.as_deref().is_some_and(restricts);
@@ -115,12 +115,23 @@ impl Walk {
     pub(super) fn merge_when(&mut self, when: &MergeWhenClause) {
         let MergeWhenClause {
             match_kind: _,
-            command_type: _,
+            command_type,
             r#override: _,
             condition,
             target_list,
             values,
         } = when;
+        self.writes.extend(match CmdType::try_from(*command_type) {
+            Ok(CmdType::CmdInsert) => Some(WriteKind::MergeInsert),
+            Ok(CmdType::CmdUpdate) => Some(WriteKind::MergeUpdate),
+            Ok(CmdType::CmdDelete) => Some(WriteKind::MergeDelete),
+            // DO NOTHING.
+            Ok(CmdType::CmdNothing) => None,
+            Ok(
+                CmdType::Undefined | CmdType::CmdUnknown | CmdType::CmdSelect | CmdType::CmdMerge | CmdType::CmdUtility,
+            )
+            | Err(_) => Some(WriteKind::Other),
+        });
         self.child(condition.as_deref());
         self.inserted_row("", target_list, values);
         self.assignments(target_list);
@@ -128,9 +139,9 @@ impl Walk {
     }
 
     /// The table that is changed. RETURNING shows its rows, so it reads as well.
-    fn changes(&mut self, how: WriteKind, relation: Option<&RangeVar>, returning: Option<&ReturningClause>) {
+    fn changes(&mut self, how: Option<WriteKind>, relation: Option<&RangeVar>, returning: Option<&ReturningClause>) {
         self.effect(EffectKind::Write);
-        self.writes.insert(how);
+        self.writes.extend(how);
         if let Some(relation) = relation {
             self.names(EffectKind::Write, relation);
         }
@@ -166,7 +177,11 @@ impl Walk {
 
     pub(super) fn truncate(&mut self, truncate: &TruncateStmt) {
         self.has_where = false;
-        self.writes.insert(WriteKind::Truncate);
+        self.writes.insert(match DropBehavior::try_from(truncate.behavior) {
+            Ok(DropBehavior::DropRestrict) => WriteKind::Truncate,
+            // Tables that it does not name.
+            Ok(DropBehavior::DropCascade | DropBehavior::Undefined) | Err(_) => WriteKind::Other,
+        });
         for relation in &truncate.relations {
             self.named(EffectKind::Write, relation);
         }

@@ -2,7 +2,7 @@
 
 use super::catalog;
 use super::walk::{Walk, dotted, parts};
-use countersign_infra::domain::effect::EffectKind;
+use countersign_infra::domain::effect::{EffectKind, WriteKind};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AExprKind, FuncCall, Node, WindowDef, a_const::Val};
 
@@ -48,6 +48,14 @@ impl Walk {
         };
         if let Some(relation) = exported(name, args) {
             self.about(&[EffectKind::Read], relation);
+        }
+        if kind == EffectKind::Write {
+            let is_next = matches!(parts(name).as_slice(), ["nextval"] | [.., "pg_catalog", "nextval"]);
+            self.writes.insert(if is_next {
+                WriteKind::NextValue
+            } else {
+                WriteKind::Other
+            });
         }
         match kind {
             EffectKind::Read => {}

@@ -2,7 +2,7 @@
 
 use super::functions::column_name;
 use super::walk::{Walk, known_as, relation_name};
-use countersign_infra::domain::effect::EffectKind;
+use countersign_infra::domain::effect::{EffectKind, WriteKind};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{
     CommonTableExpr, CteCycleClause, IntoClause, JoinExpr, JsonTable, JsonTableColumn, JsonTablePathSpec,
@@ -105,6 +105,7 @@ impl Walk {
         from.iter().for_each(|item| relations(item, &mut tables));
         self.effect(EffectKind::Lock);
         self.effect(EffectKind::Write);
+        self.writes.insert(WriteKind::RowLock);
         for table in tables {
             let is_query = table.schemaname.is_empty() && self.is_query(&table.relname);
             if (all || named.contains(known_as(table))) && !is_query {

@@ -3,7 +3,7 @@
 use super::resolve::planned;
 use super::walk::{Walk, relation_name};
 use super::{Role, walk};
-use countersign_infra::domain::effect::{EffectKind, Effects};
+use countersign_infra::domain::effect::{EffectKind, Effects, WriteKind};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{
     CallStmt, ClusterStmt, CreateTableAsStmt, DeclareCursorStmt, DefElem, DiscardMode, DiscardStmt, ExecuteStmt,
@@ -28,7 +28,10 @@ impl Walk {
             Ok(TransactionStmtKind::TransStmtRelease) => self.role = Role::ReleaseSavepoint,
             Ok(TransactionStmtKind::TransStmtRollbackTo) => self.role = Role::RollbackToSavepoint,
             // It makes durable what another session prepared.
-            Ok(TransactionStmtKind::TransStmtCommitPrepared) => self.object(EffectKind::Write, statement.gid.clone()),
+            Ok(TransactionStmtKind::TransStmtCommitPrepared) => {
+                self.writes.insert(WriteKind::Other);
+                self.object(EffectKind::Write, statement.gid.clone());
+            }
             Ok(TransactionStmtKind::TransStmtRollbackPrepared) => {}
             Ok(TransactionStmtKind::Undefined) | Err(_) => self.effect(EffectKind::Unknown),
         }

@@ -1,6 +1,7 @@
 //! A family of statements after the other: effects with their objects, and whether changes are narrowed by a WHERE.
 
 use super::analysis;
+use countersign_infra::domain::effect::WriteKind;
 
 fn check(cases: &[(&str, &str)]) {
     for (sql, expected) in cases {
@@ -203,6 +204,44 @@ fn only_a_condition_on_a_column_counts_as_where() {
             expected,
             "{sql}"
         );
+    }
+}
+
+#[test]
+fn ways_of_writing_are_told_apart() {
+    let cases: [(&str, &[WriteKind]); 16] = [
+        ("SELECT 1", &[]),
+        ("INSERT INTO a VALUES (1)", &[WriteKind::Insert]),
+        ("INSERT INTO a VALUES (1) ON CONFLICT DO NOTHING", &[WriteKind::Insert]),
+        (
+            "INSERT INTO a VALUES (1) ON CONFLICT (id) DO UPDATE SET b = 1",
+            &[WriteKind::Insert, WriteKind::Upsert],
+        ),
+        ("UPDATE a SET b = 1 WHERE id = 1", &[WriteKind::Update]),
+        ("DELETE FROM a WHERE id = 1", &[WriteKind::Delete]),
+        (
+            "WITH d AS (DELETE FROM a WHERE id = 1 RETURNING *) INSERT INTO b SELECT * FROM d",
+            &[WriteKind::Insert, WriteKind::Delete],
+        ),
+        (
+            "MERGE INTO a USING b ON a.id = b.id WHEN MATCHED THEN DELETE",
+            &[WriteKind::MergeDelete],
+        ),
+        (
+            "MERGE INTO a USING b ON a.id = b.id WHEN MATCHED THEN UPDATE SET c = 1 WHEN NOT MATCHED THEN INSERT VALUES (1)",
+            &[WriteKind::MergeInsert, WriteKind::MergeUpdate],
+        ),
+        ("MERGE INTO a USING b ON a.id = b.id WHEN MATCHED THEN DO NOTHING", &[]),
+        ("TRUNCATE a", &[WriteKind::Truncate]),
+        ("TRUNCATE a CASCADE", &[WriteKind::Other]),
+        ("SELECT nextval('s')", &[WriteKind::NextValue]),
+        ("SELECT setval('s', 1)", &[WriteKind::Other]),
+        ("SELECT * FROM a WHERE id = 1 FOR UPDATE", &[WriteKind::RowLock]),
+        ("COMMIT PREPARED 'g'", &[WriteKind::Other]),
+    ];
+    for (sql, expected) in cases {
+        let writes = &analysis(sql.as_bytes()).unwrap().statements[0].writes;
+        assert_eq!(writes.iter().copied().collect::<Vec<_>>(), expected, "{sql}");
     }
 }
 
