@@ -46,6 +46,8 @@ const POLICY: &str = r#"
 permit (principal in Group::"auditors", action in [Action::"audit", Action::"watch"], resource);
 @id("dbas-end-sessions")
 permit (principal in Group::"dba", action == Action::"end_session", resource);
+@id("fresh-only") @hold @approvers("dba") @quorum("1")
+permit (principal in Group::"engineering", action == Action::"ddl", resource);
 "#;
 
 /// Everything that one test needs.
