@@ -13,6 +13,7 @@ const people = {
   alice: { name: 'Alice Example', groups: ['engineering'] },
   bob: { name: 'Bob Example', groups: ['dba', 'engineering'] },
   carol: { name: 'Carol Example', groups: ['dba'] },
+  dave: { name: 'Dave Example', groups: ['dba'] },
 };
 const algorithms = ['RS256', 'PS256', 'ES256', 'ES384', 'EdDSA'];
 const audience = 'countersign';

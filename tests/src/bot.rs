@@ -146,7 +146,7 @@ impl Chats {
         .to_vec();
         environment.append(&mut world.gateway.environment);
         world.gateway = GatewayOptions {
-            more: section(&slack, &discord, port, &options),
+            more: world.gateway.more + "\n" + &section(&slack, &discord, port, &options),
             environment,
             ..world.gateway
         };

@@ -1,5 +1,6 @@
 //! A certified OpenID provider (npm `oidc-provider`), and as much of a browser as signing in there needs.
 
+use crate::harness::GatewayOptions;
 use anyhow::{Context, Result, bail, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -17,8 +18,8 @@ use url::Url;
 /// The client of the gateway's pages, and its secret.
 pub const PAGES_CLIENT: (&str, &str) = ("pages", "pages-secret");
 
-/// Most redirects of one way.
-const STEPS_MAX: usize = 16;
+/// Most redirects of one way: one that signs in, and once more where a page asks for a fresh sign-in, takes 16.
+const STEPS_MAX: usize = 24;
 
 /// The running provider. It ends with this value.
 pub struct Provider {
@@ -71,6 +72,20 @@ impl Provider {
             refreshed += usize::from(line?.context("the provider ended")? == "refreshed");
         }
         Ok(refreshed)
+    }
+
+    /// Options of a gateway whose pages sign people in here.
+    pub fn gateway(&self) -> GatewayOptions {
+        let (client, secret) = PAGES_CLIENT;
+        GatewayOptions {
+            more: format!(
+                "[[issuer]]\nurl = \"{}\"\naudiences = [\"countersign\"]\nclient_id = \"{client}\"\n\
+                 client_secret = \"env:PAGES_SECRET\"\n",
+                self.url
+            ),
+            environment: vec![("PAGES_SECRET".to_owned(), secret.into())],
+            ..GatewayOptions::default()
+        }
     }
 
     pub fn path(&self, path: &str) -> Result<Url> {

@@ -153,6 +153,7 @@ impl Desk {
             choice: chosen.choice,
             reason: chosen.reason.clone(),
             grants: chosen.grants,
+            evidence: Some(evidence(request)),
         });
         let secret = self.ticket(purpose, CONFIRM_OPEN).await?;
         let url = self.page(&format!("confirm/{}", secret.reveal()))?;

@@ -255,6 +255,7 @@ pub fn every_purpose() -> [Purpose; 6] {
             choice: Choice::Approve,
             reason: Some(text()),
             grants: false,
+            evidence: Some(text()),
         }),
         Purpose::ConnectWeb(ConnectWeb {
             target: "orders".to_owned(),

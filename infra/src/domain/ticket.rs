@@ -124,6 +124,9 @@ pub struct ConfirmVote {
     /// Approves what is alike too.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub grants: bool,
+    /// What proves the click, as the evidence of a vote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<String>,
 }
 
 /// A client that waits for its person.

@@ -8,16 +8,23 @@ use std::process::Output;
 use tokio::task::JoinHandle;
 
 mod commands;
+mod denying;
+mod granting;
 mod held;
 mod late;
+mod limits;
+mod linking;
 mod load;
 mod people;
 mod refusals;
+mod routing;
+mod stepping_up;
 mod weather;
 
 /// People of the tests: alice asks, bob and carol are DBAs, and dave is linked to nobody.
 pub(crate) const BOB: (&str, &str) = ("U0BOB", "2000000000000000002");
 const ALICE: (&str, &str) = ("U0ALICE", "2000000000000000001");
+const CAROL: (&str, &str) = ("U0CAROL", "2000000000000000003");
 const DAVE: (&str, &str) = ("U0DAVE", "2000000000000000004");
 
 /// A world in which alice and bob have linked their accounts.
@@ -162,7 +169,12 @@ pub(crate) async fn the_story(way: Way) {
             .unwrap(),
         1
     );
-    let checked = faults(&discord.requests());
+    check_requests(&chats);
+}
+
+/// Holds what the bot sent to Discord to Discord's own description of requests.
+pub(crate) fn check_requests(chats: &Chats) {
+    let checked = faults(&chats.discord.requests());
     assert!(checked.lines().count() == 1 && !checked.starts_with("0 "), "{checked}");
 }
 

@@ -20,7 +20,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use chrono::{TimeDelta, Utc};
 use countersign_infra::chat_links::ChatLinkError;
 use countersign_infra::domain::approval::{Choice, Via};
-use countersign_infra::domain::chat_link::ChatLink;
+use countersign_infra::domain::chat_link::{ChatAccount, ChatLink};
 use countersign_infra::domain::secret::Secret;
 use countersign_infra::domain::ticket::{ConfirmVote, Purpose, Ticket};
 use maud::{Markup, html};
@@ -72,16 +72,22 @@ pub async fn confirm(
         choice: vote.choice,
         reason: vote.reason,
         via: Via::Console,
-        evidence: Some(format!(
-            "clicked by {} and confirmed by a sign-in of its person",
-            vote.account
-        )),
+        evidence: Some(proof(&vote.account, vote.evidence.as_deref())),
         grants: vote.grants,
         proved: visitor.authenticated(),
     };
     refresh(&console, &visitor, &link).await;
     let view = voting.cast(console, visitor.caller, approval.id.as_str()).await?;
     Ok(Redirect::to(&format!("/approvals/{}", view.approval.id)).into_response())
+}
+
+/// Of the sign-in, and of the click that it confirms.
+fn proof(account: &ChatAccount, click: Option<&str>) -> String {
+    let confirmed = format!("clicked by {account} and confirmed by a sign-in of its person");
+    match click {
+        Some(click) => format!("{confirmed}: {click}"),
+        None => confirmed,
+    }
 }
 
 /// A form may not lead to another site, as the issuer is: the way there is a link.

@@ -1,6 +1,7 @@
 //! `/countersign ...` in both chats.
 
-use super::{ALICE, BOB, chats, psql, said, slack_card};
+use super::refusals::told;
+use super::{ALICE, BOB, CAROL, chats, check_requests, psql, said, slack_card};
 use countersign_infra::journal::{Journal, JournalQuery};
 use countersign_tests::bot::{ChatOptions, Chats, Way};
 use countersign_tests::{discord, slack};
@@ -86,11 +87,16 @@ async fn what_waits_and_what_happened_is_asked_in_the_chat() {
             .find(|message| message.body.to_string().contains("delete from orders"))
     });
     told.await.unwrap();
+    check_requests(&chats);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_audit_is_paged_and_comes_as_a_file_too() {
     let chats = chats(ChatOptions::new(Way::Connected)).await.unwrap();
+    let (slack_user, discord_user) = CAROL;
+    let carol = slack::User::member(slack_user, "carol");
+    chats.slack.add_user(slack::TEAM, carol);
+    chats.link("carol", &["dba"], slack_user, discord_user).await.unwrap();
     let many: String = (0..25).map(|number| format!("select {number} as number;")).collect();
     for statement in many.split_inclusive(';') {
         assert!(psql(&chats, statement).await.unwrap().unwrap().status.success());
@@ -112,10 +118,11 @@ async fn a_long_audit_is_paged_and_comes_as_a_file_too() {
             .into_iter()
             .find(|message| message.body.to_string().contains(from))
             .unwrap();
-        let thief = chats.slack.person(slack::TEAM, BOB.0);
-        thief.click_seen(&message, "page-0").await.unwrap();
+        let bob = chats.slack.person(slack::TEAM, BOB.0);
+        bob.click_seen(&message, "page-0").await.unwrap();
+        message
     };
-    older("select 24").await;
+    let stolen = older("select 24").await;
     let wait = async |wanted: &str| {
         let found = chats.slack.wait_for(wanted, |slack| {
             let told = slack
@@ -130,4 +137,20 @@ async fn a_long_audit_is_paged_and_comes_as_a_file_too() {
     older("select 14 as").await;
     let last = wait("select 0 as").await;
     assert!(last.contains("5 operations"), "{last}");
+
+    // Of no use to somebody else, who may audit too.
+    let stolen = slack::Message {
+        shown_to: Some(CAROL.0.to_owned()),
+        ..stolen
+    };
+    let carol = chats.slack.person(slack::TEAM, CAROL.0);
+    carol.click_seen(&stolen, "page-0").await.unwrap();
+    told(&chats, CAROL.0, "That page is over").await;
+    let hers = chats.slack.ephemerals(slack::TEAM, CAROL.0);
+    assert!(
+        !hers.iter().any(|said| said.body.to_string().contains("as number")),
+        "{hers:?}"
+    );
+    slack_says(&chats, CAROL.0, "audit who:alice text:\"as number\"", "select 24").await;
+    check_requests(&chats);
 }

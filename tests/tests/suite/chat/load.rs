@@ -1,7 +1,7 @@
 //! Many approvals, and several bots: every card stands once in each chat, with its outcome, and decisions do not wait.
 
 use super::held::{Held, Session, all_ended};
-use super::{ALICE, BOB};
+use super::{ALICE, BOB, check_requests};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
@@ -88,6 +88,7 @@ async fn two_bots(way: Way) {
     // What the dead bot was at is taken up when its turn is over.
     all_ended(&chats, &ids, Duration::from_secs(60)).await;
     check_latencies("two bots", latencies);
+    check_requests(&chats);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -134,6 +135,7 @@ async fn of_five_hundred_approvals_in_a_minute_no_card_is_lost_or_doubled_and_no
         "all decided after {took:?}, all shown after {:?}, by {requests} requests",
         began.elapsed()
     );
+    check_requests(&chats);
 }
 
 /// Decisions take what they take without a chat: figures say 0.2 s. The bounds leave room for tests that run beside.

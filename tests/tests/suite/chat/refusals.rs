@@ -1,6 +1,6 @@
 //! Who may not decide is told why, alone, and changes nothing.
 
-use super::{ALICE, BOB, DAVE, chats, custom_id, discord_card, psql, said, slack_card};
+use super::{ALICE, BOB, DAVE, chats, check_requests, custom_id, discord_card, psql, said, slack_card};
 use countersign_tests::bot::{ChatOptions, Chats, Way};
 use countersign_tests::{discord, slack};
 
@@ -116,6 +116,7 @@ async fn who_may_not_decide_is_told_why_and_nothing_runs() {
         .unwrap();
     told(&chats, BOB.0, "too late").await;
     assert!(!chats.bot_log().contains("/link/"), "links are secrets");
+    check_requests(&chats);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -145,6 +146,7 @@ async fn a_long_statement_is_approved_only_by_who_has_read_the_whole_of_it() {
         .await
         .unwrap();
     assert!(said(&waiting.await.unwrap().unwrap()).contains("DELETE 1"));
+    check_requests(&chats);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -196,4 +198,5 @@ async fn what_people_write_is_inert_in_chats() {
     }
     assert!(!in_discord.body.to_string().contains('\u{202e}'));
     waiting.abort();
+    check_requests(&chats);
 }

@@ -1,7 +1,7 @@
 //! Chats that are away, refuse, or lose answers: no card is lost, none doubled, and decisions do not wait for them.
 
 use super::held::{ENDED, Held, all_ended, in_discord, in_slack};
-use super::{BOB, chats, custom_id, discord_card, psql, said, slack_card};
+use super::{BOB, chats, check_requests, custom_id, discord_card, psql, said, slack_card};
 use countersign_tests::bot::{ChatOptions, Way};
 use countersign_tests::chat::Fault;
 use countersign_tests::{discord, slack};
@@ -38,6 +38,7 @@ async fn a_decision_does_not_wait_for_a_chat_that_is_away_and_its_card_comes_lat
         .await
         .unwrap_or_else(|error| panic!("{error}\n{}", chats.bot_log()));
     assert!(card.body.to_string().contains("approved by bob"), "{:?}", card.body);
+    check_requests(&chats);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -85,6 +86,7 @@ async fn lost_answers_limits_and_errors_of_a_chat_double_no_card_and_lose_none()
         (cards.filter(|card| card.body.to_string().contains("UPDATE 1")).count() == 6).then_some(messages.len())
     });
     all.await.unwrap();
+    check_requests(&chats);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -111,6 +113,7 @@ async fn a_card_is_brought_up_to_date_by_a_bot_that_was_started_anew() {
     after
         .await
         .unwrap_or_else(|error| panic!("{error}\n{}", chats.bot_log()));
+    check_requests(&chats);
 }
 
 /// Two chats' ways of posting.
@@ -157,6 +160,7 @@ async fn an_outage_of_a_minute_delays_no_decision_and_after_it_every_card_stands
     click.click(slack::CHANNEL, &card.ts, "approve").await.unwrap();
     waits.answered(clicked).await.unwrap();
     all_ended(&chats, &ids, Duration::from_secs(30)).await;
+    check_requests(&chats);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -188,6 +192,7 @@ async fn lost_answers_limits_and_errors_of_both_chats_at_once_double_nothing_and
         assert!(took < Duration::from_secs(3), "{took:?}");
     }
     all_ended(&chats, &ids, Duration::from_secs(60)).await;
+    check_requests(&chats);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -209,6 +214,7 @@ async fn a_chat_that_says_nothing_holds_up_no_card_of_the_other() {
         .unwrap_or_else(|error| panic!("{error}\n{}", chats.bot_log()));
     let took = began.elapsed();
     assert!(took < Duration::from_secs(8), "{took:?}");
+    check_requests(&chats);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -255,4 +261,5 @@ async fn a_card_comes_once_the_bot_is_in_the_channel_and_the_cause_is_told_once(
     });
     assert_eq!(once.await.unwrap(), 2);
     assert_eq!(in_slack(&chats).into_values().collect::<Vec<_>>(), [ENDED]);
+    check_requests(&chats);
 }

@@ -13,6 +13,9 @@ use countersign_infra::tickets::TicketStore;
 use serde_json::json;
 use std::time::Duration;
 
+/// What a bot writes down of a click.
+const CLICK: &str = r#"{"payload_sha256":"0a1b","signed":"2026-01-01T00:00:00Z"}"#;
+
 /// A click of bob's chat account.
 async fn clicked(room: &Room, approval: &Approval, choice: Choice) -> String {
     clicked_with(room, approval, choice, false).await
@@ -32,6 +35,7 @@ async fn clicked_with(room: &Room, approval: &Approval, choice: Choice, grants: 
         choice,
         reason: Some("ticket 12".to_owned()),
         grants,
+        evidence: Some(CLICK.to_owned()),
     });
     let (secret, ticket) = Ticket::new([1; 32], vote, Utc::now(), Duration::from_secs(600));
     TicketStore::create(&room.store, &ticket).await.unwrap();
@@ -89,7 +93,11 @@ async fn a_click_counts_once_its_person_has_signed_in_anew() {
         (ballot.via, ballot.choice, ballot.reason.as_deref()),
         (Via::Console, Choice::Approve, Some("ticket 12"))
     );
-    assert!(ballot.evidence.as_deref().unwrap().contains("slack:T0001:U0001"));
+    let evidence = ballot.evidence.as_deref().unwrap();
+    assert!(
+        evidence.contains("slack:T0001:U0001") && evidence.ends_with(CLICK),
+        "{evidence}"
+    );
     let link = ChatLinkStore::read(&room.store, &chat_account(1))
         .await
         .unwrap()

@@ -4,8 +4,7 @@ use anyhow::Result;
 use countersign_infra::approvals::embedded::EmbeddedStore;
 use countersign_infra::domain::audit::Event;
 use countersign_infra::journal::{Journal, JournalQuery};
-use countersign_tests::harness::GatewayOptions;
-use countersign_tests::provider::{PAGES_CLIENT, Provider};
+use countersign_tests::provider::Provider;
 use countersign_tests::world::{World, WorldOptions};
 
 pub struct Stage {
@@ -17,19 +16,8 @@ impl Stage {
     pub async fn set() -> Result<Self> {
         drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
         let provider = Provider::start().await?;
-        let (client, secret) = PAGES_CLIENT;
-        let issuer = format!(
-            "[[issuer]]\nurl = \"{}\"\naudiences = [\"countersign\"]\nclient_id = \"{client}\"\n\
-             client_secret = \"env:PAGES_SECRET\"\n",
-            provider.url
-        );
-        let gateway = GatewayOptions {
-            more: issuer,
-            environment: vec![("PAGES_SECRET".to_owned(), secret.into())],
-            ..GatewayOptions::default()
-        };
         let world = World::start(WorldOptions {
-            gateway,
+            gateway: provider.gateway(),
             ..WorldOptions::default()
         })
         .await?;
