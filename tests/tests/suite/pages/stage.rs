@@ -11,20 +11,37 @@ use countersign_tests::world::{World, WorldOptions};
 pub struct Stage {
     pub world: World,
     pub provider: Provider,
+    /// Where the same people could sign in too, if there is one.
+    pub other: Option<Provider>,
 }
 
 impl Stage {
     pub async fn set() -> Result<Self> {
+        Self::set_with(Provider::start().await?, None).await
+    }
+
+    /// One where people choose between two providers.
+    pub async fn with_a_choice() -> Result<Self> {
+        let (provider, other) = tokio::try_join!(Provider::start(), Provider::start())?;
+        Self::set_with(provider, Some(other)).await
+    }
+
+    async fn set_with(provider: Provider, other: Option<Provider>) -> Result<Self> {
         drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
-        let provider = Provider::start().await?;
         let (client, secret) = PAGES_CLIENT;
-        let issuer = format!(
-            "[[issuer]]\nurl = \"{}\"\naudiences = [\"countersign\"]\nclient_id = \"{client}\"\n\
-             client_secret = \"env:PAGES_SECRET\"\n",
-            provider.url
-        );
+        let issuer = |provider: &Provider| {
+            format!(
+                "[[issuer]]\nurl = \"{}\"\naudiences = [\"countersign\"]\nclient_id = \"{client}\"\n\
+                 client_secret = \"env:PAGES_SECRET\"\n",
+                provider.url
+            )
+        };
         let gateway = GatewayOptions {
-            more: issuer,
+            more: [Some(&provider), other.as_ref()]
+                .into_iter()
+                .flatten()
+                .map(issuer)
+                .collect(),
             environment: vec![("PAGES_SECRET".to_owned(), secret.into())],
             ..GatewayOptions::default()
         };
@@ -33,7 +50,7 @@ impl Stage {
             ..WorldOptions::default()
         })
         .await?;
-        Ok(Self { world, provider })
+        Ok(Self { world, provider, other })
     }
 
     pub fn store(&self) -> EmbeddedStore {
