@@ -28,6 +28,27 @@ pub fn table<const N: usize>(title: [&str; N], rows: &[[String; N]]) -> String {
     std::iter::once(line(title)).chain(body).collect()
 }
 
+/// What stands before the lines of [`list`] that are below others.
+const INDENT: &str = "  ";
+
+/// The same with one more line below each row, for screens too narrow for one more column. No line has more than
+/// `chars_max` characters.
+pub fn list<const N: usize>(title: [&str; N], rows: &[([String; N], String)], chars_max: usize) -> String {
+    let cells: Vec<[String; N]> = rows.iter().map(|(cells, _)| cells.clone()).collect();
+    let columns = table(title, &cells);
+    let mut lines = columns.lines();
+    let first = lines.next().map(|title| cut(title, chars_max));
+    let below = rows
+        .iter()
+        .map(|(_, below)| format!("{INDENT}{}", head(below, chars_max.saturating_sub(INDENT.len()))));
+    let rows = lines.zip(below).flat_map(|(row, below)| [cut(row, chars_max), below]);
+    first.into_iter().chain(rows).map(|line| format!("{line}\n")).collect()
+}
+
+fn cut(line: &str, chars_max: usize) -> String {
+    line.chars().take(chars_max).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -57,5 +78,20 @@ mod tests {
             ["bbb".to_owned(), String::new(), String::new()],
         ];
         assert_eq!(table(["N", "WHO", "WHAT"], &rows), "N    WHO  WHAT\na    é    x\nbbb\n");
+    }
+
+    #[test]
+    fn a_list_is_no_wider_than_it_is_told() {
+        let row = |who: &str, what: &str| ([who.to_owned(), "denied".to_owned()], what.to_owned());
+        let rows = [row("alice", "delete from orders\n where id = 7"), row("bob", "vacuum")];
+        assert_eq!(
+            list(["WHO", "STATE"], &rows, 20),
+            "WHO    STATE\nalice  denied\n  delete from order…\nbob    denied\n  vacuum\n"
+        );
+        let rows = [row(&"a".repeat(40), &"b".repeat(40))];
+        for line in list(["WHO", "STATE"], &rows, 20).lines() {
+            assert!(line.chars().count() <= 20, "{line}");
+        }
+        assert_eq!(list(["WHO", "STATE"], &[], 20), "WHO  STATE\n");
     }
 }

@@ -7,6 +7,7 @@
 pub mod bot;
 pub mod certificates;
 pub mod chat;
+pub mod chromium;
 pub mod cloud;
 pub mod connect;
 pub mod demo;

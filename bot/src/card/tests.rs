@@ -75,6 +75,19 @@ fn units(value: &Value) -> usize {
     value.as_str().unwrap_or_default().encode_utf16().count()
 }
 
+/// Nothing that is not seen, or that rearranges what is, and no line without an end.
+fn check_shown(drawn: &Value) {
+    match drawn {
+        Value::Object(fields) => fields.values().for_each(check_shown),
+        Value::Array(items) => items.iter().for_each(check_shown),
+        Value::String(text) => {
+            assert!(!text.contains(['\u{200b}', '\u{2066}', '\u{202e}']), "{text:?}");
+            assert!(text.chars().count() <= 2 * OPERATION_UNITS_MAX, "{text}");
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
 fn check_hostile(text: &str) {
     let (_, mut approval) = approvals().remove(4);
     approval.operation.display = escape(text);
@@ -85,6 +98,9 @@ fn check_hostile(text: &str) {
     approval.place.database = text.to_owned();
     approval.terms.reasons = vec![text.to_owned()];
     let (slack, discord) = drawn(&approval);
+    for drawn in [&slack, &discord] {
+        check_shown(drawn);
+    }
 
     let mut read = Vec::new();
     markup(&slack, &mut read);
@@ -127,7 +143,7 @@ fn what_others_wrote_does_nothing_in_a_chat() {
         "*bold* _it_ ~no~ `code` ||spoiler|| # title\n> quote",
         "\u{202e}drowssap\u{200b}\u{2066}",
         &"`".repeat(3000),
-        &"x".repeat(100_000),
+        &"x".repeat(100 << 10),
         &"\u{1f600}".repeat(3000),
         "",
     ] {

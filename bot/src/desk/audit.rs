@@ -1,7 +1,7 @@
 //! `/countersign audit ...`: what was asked, by whom, and what became of it. For people whom the policy lets; each question
 //! is journaled before its answer.
 
-use super::{Desk, clock, unready};
+use super::{Desk, TABLE_CHARS_MAX, clock, unready};
 use crate::chat::{Answer, File, Request, Say};
 use crate::csv;
 use chrono::{SecondsFormat, Utc};
@@ -13,7 +13,7 @@ use countersign_infra::domain::ticket::{AuditPage, Purpose, TicketId};
 use countersign_infra::journal::words::parse;
 use countersign_infra::journal::{AuditedOperation, JournalExt, OperationPage, OperationQuery};
 use countersign_infra::policy::GatewayAction;
-use countersign_infra::table::{head, table};
+use countersign_infra::table::{head, list};
 use std::time::Duration;
 
 /// Operations on one page: as many as a phone shows.
@@ -109,8 +109,7 @@ impl Desk {
         page: OperationPage,
     ) -> Result<Say, Answer> {
         let now = Utc::now();
-        let rows: Vec<[String; 5]> = page.operations.iter().map(|operation| row(operation, now)).collect();
-        let text = match (rows.len(), &page.next) {
+        let text = match (page.operations.len(), &page.next) {
             (0, None) => "Nothing was found.".to_owned(),
             (0, Some(_)) => "Nothing was found so far.".to_owned(),
             (1, None) => "1 operation.".to_owned(),
@@ -118,8 +117,8 @@ impl Desk {
             (count, Some(_)) => format!("The newest {count} that follow; there may be more."),
         };
         let mut say = Say { text, ..Say::default() };
-        if !rows.is_empty() {
-            say.table = Some(table(["TIME", "WHO", "STATE", "ON", "OPERATION"], &rows));
+        if !page.operations.is_empty() {
+            say.table = Some(listed(&page.operations, now));
         }
         if let Some(after) = page.next {
             let purpose = Purpose::AuditPage(AuditPage {
@@ -146,15 +145,20 @@ fn rest(page: &OperationPage, shown: usize) -> Option<String> {
     }
 }
 
-fn row(operation: &AuditedOperation, now: Timestamp) -> [String; 5] {
+fn listed(operations: &[AuditedOperation], now: Timestamp) -> String {
+    let rows: Vec<_> = operations.iter().map(|operation| row(operation, now)).collect();
+    list(["TIME", "WHO", "STATE"], &rows, TABLE_CHARS_MAX)
+}
+
+fn row(operation: &AuditedOperation, now: Timestamp) -> ([String; 3], String) {
     let first_line = operation.display.lines().find(|line| !line.trim().is_empty());
-    [
+    let cells = [
         clock(operation.at, now),
-        head(operation.person_name.as_deref().unwrap_or("-"), 10),
+        head(operation.person_name.as_deref().unwrap_or("-"), 12),
         operation.ending.state.to_string(),
-        head(operation.target.as_deref().unwrap_or("-"), 10),
-        head(first_line.unwrap_or_default(), 40),
-    ]
+    ];
+    let target = head(operation.target.as_deref().unwrap_or("-"), 12);
+    (cells, format!("{target}: {}", first_line.unwrap_or_default()))
 }
 
 fn csv(operations: &[AuditedOperation]) -> Vec<u8> {
@@ -204,4 +208,67 @@ fn csv(operations: &[AuditedOperation]) -> Vec<u8> {
         .chain(lines)
         .collect::<String>()
         .into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use countersign_infra::domain::example::{at, effects, place, session};
+    use countersign_infra::domain::id::Digest;
+    use countersign_infra::journal::operations::{Ending, OperationState};
+
+    fn asked(state: OperationState, who: &str, target: &str, display: &str) -> AuditedOperation {
+        AuditedOperation {
+            session: session(1),
+            seq: 1,
+            at: at(0),
+            gateway: "gateway-1".to_owned(),
+            person: None,
+            person_name: Some(who.to_owned()),
+            target: Some(target.to_owned()),
+            operation: Digest::of(display.as_bytes()),
+            display: display.to_owned(),
+            display_bytes: display.len() as u64,
+            effects: effects(),
+            place: place(),
+            in_transaction: false,
+            ending: Ending {
+                state,
+                ended: None,
+                verdict: None,
+                rules: Vec::new(),
+                reasons: Vec::new(),
+                approval: None,
+                deadline: None,
+                decided_by: Vec::new(),
+                message: None,
+                outcome: None,
+                bytes: None,
+            },
+        }
+    }
+
+    #[test]
+    fn what_happened_is_listed_for_a_phone() {
+        let long = "x".repeat(80);
+        let hostile = "\u{200b}\u{202e}```\n";
+        let operations: Vec<AuditedOperation> = OperationState::ALL
+            .into_iter()
+            .flat_map(|state| {
+                [
+                    asked(state, "alice", "shop", "\n\ndelete from orders\nwhere id = 7"),
+                    asked(state, &long, &long, &long),
+                    asked(state, hostile, hostile, hostile),
+                ]
+            })
+            .collect();
+        for now in [at(60), at(48 * 3600)] {
+            let listed = listed(&operations, now);
+            assert_eq!(listed.lines().count(), 1 + 2 * operations.len());
+            for line in listed.lines() {
+                assert!(line.chars().count() <= TABLE_CHARS_MAX, "{line}");
+            }
+        }
+        insta::assert_snapshot!(listed(&operations[..3], at(48 * 3600)));
+    }
 }

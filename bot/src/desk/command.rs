@@ -8,7 +8,7 @@ pub const HELP: &str = "\
 /countersign show ID: one approval
 /countersign approve ID
 /countersign deny ID reason
-/countersign audit who:alice on:orders since:24h state:denied text:\"delete from\": what was asked, and what became of it
+/countersign audit who:alice on:shop since:24h state:denied text:\"delete from\": what was asked, and what became of it
 /countersign sessions: who is connected
 /countersign link: ties this chat account to you
 /countersign help";

@@ -27,11 +27,14 @@ use url::Url;
 
 mod approver;
 mod audit;
-mod command;
+pub(crate) mod command;
 mod decide;
 mod home;
 mod pending;
 mod sessions;
+
+/// Widest line of a table, in characters: a phone shows no more of a block of code without wrapping it.
+const TABLE_CHARS_MAX: usize = 40;
 
 /// What the desk is made of.
 pub struct DeskParts {

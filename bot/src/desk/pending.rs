@@ -1,14 +1,15 @@
 //! `/countersign pending` and `/countersign show ID`.
 
-use super::{Desk, unready};
+use super::{Desk, TABLE_CHARS_MAX, unready};
 use crate::card::Card;
 use crate::chat::{Answer, Request, Say};
 use chrono::Utc;
 use countersign_infra::approvals::ApprovalQuery;
+use countersign_infra::domain::Timestamp;
 use countersign_infra::domain::approval::Approval;
 use countersign_infra::domain::id::ApprovalId;
 use countersign_infra::policy::GatewayAction;
-use countersign_infra::table::{head, table};
+use countersign_infra::table::{head, list};
 
 /// Approvals that one answer looks through, and shows.
 const LOOKED_THROUGH_MAX: usize = 500;
@@ -31,22 +32,6 @@ impl Desk {
         if seen.is_empty() {
             return Ok(Answer::say("Nothing waits that concerns you."));
         }
-        let now = Utc::now();
-        let rows: Vec<[String; 4]> = seen
-            .iter()
-            .take(SHOWN_MAX)
-            .map(|approval| {
-                [
-                    approval.id.to_string(),
-                    head(&approval.requester.name, 12),
-                    format!("{}m", (approval.deadline - now).num_minutes().max(0)),
-                    head(
-                        &format!("{} on {}", approval.operation.effects.in_words(), approval.place.target),
-                        24,
-                    ),
-                ]
-            })
-            .collect();
         let text = match seen.len() {
             1 => "1 waits. Show it with /countersign show and its number.".to_owned(),
             all if all > SHOWN_MAX => format!("{all} wait; the newest {SHOWN_MAX}:"),
@@ -54,7 +39,7 @@ impl Desk {
         };
         Ok(Answer::Say(Box::new(Say {
             text,
-            table: Some(table(["NUMBER", "WHO", "LEFT", "WHAT"], &rows)),
+            table: Some(listed(seen.into_iter().take(SHOWN_MAX), Utc::now())),
             ..Say::default()
         })))
     }
@@ -71,5 +56,36 @@ impl Desk {
             card: Some(Box::new(card)),
             ..Say::default()
         })))
+    }
+}
+
+fn listed<'a>(approvals: impl Iterator<Item = &'a Approval>, now: Timestamp) -> String {
+    let rows: Vec<_> = approvals.map(|approval| row(approval, now)).collect();
+    list(["NUMBER", "WHO", "LEFT"], &rows, TABLE_CHARS_MAX)
+}
+
+fn row(approval: &Approval, now: Timestamp) -> ([String; 3], String) {
+    let cells = [
+        approval.id.to_string(),
+        head(&approval.requester.name, 12),
+        format!("{}m", (approval.deadline - now).num_minutes().max(0)),
+    ];
+    let effects = approval.operation.effects.in_words();
+    (cells, format!("{effects} on {}", approval.place.target))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use countersign_infra::domain::example::{at, pending, terms};
+
+    #[test]
+    fn what_waits_is_listed_for_a_phone() {
+        let mut long = pending(terms(1));
+        long.requester.name = "a-name-that-is-longer-than-others\u{202e}".to_owned();
+        long.place.target = "t".repeat(60);
+        let listed = listed([&pending(terms(1)), &long].into_iter(), at(0));
+        insta::assert_snapshot!(listed);
+        assert!(listed.lines().all(|line| line.chars().count() <= TABLE_CHARS_MAX));
     }
 }

@@ -1,13 +1,14 @@
 //! `/countersign sessions`: who is connected, as the journal tells it.
 
-use super::{Desk, clock, unready};
+use super::{Desk, TABLE_CHARS_MAX, clock, unready};
 use crate::chat::{Answer, Request, Say};
 use chrono::{TimeDelta, Utc};
+use countersign_infra::domain::Timestamp;
 use countersign_infra::domain::audit::{Event, Happening};
 use countersign_infra::domain::id::SessionId;
 use countersign_infra::journal::JournalQuery;
 use countersign_infra::policy::GatewayAction;
-use countersign_infra::table::{head, table};
+use countersign_infra::table::{head, list};
 use std::collections::HashSet;
 
 /// Sessions that were opened before are not shown.
@@ -57,23 +58,7 @@ impl Desk {
 
 fn said(open: &[Event], more: bool, everybodys: bool) -> Answer {
     let now = Utc::now();
-    let rows: Vec<[String; 4]> = open
-        .iter()
-        .take(SHOWN_MAX)
-        .map(|event| {
-            let application = if let Happening::SessionOpened { header } = &event.what {
-                header.client.application.as_str()
-            } else {
-                "-"
-            };
-            [
-                clock(event.at, now),
-                head(event.person_name.as_deref().unwrap_or("-"), 12),
-                head(event.target.as_deref().unwrap_or("-"), 12),
-                head(application, 16),
-            ]
-        })
-        .collect();
+    let rows: Vec<_> = open.iter().take(SHOWN_MAX).map(|event| row(event, now)).collect();
     let whose = if everybodys { "" } else { " of yours" };
     if rows.is_empty() {
         return Answer::say(format!("No session{whose} is open that began within a day."));
@@ -84,7 +69,21 @@ fn said(open: &[Event], more: bool, everybodys: bool) -> Answer {
     };
     Answer::Say(Box::new(Say {
         text,
-        table: Some(table(["SINCE", "WHO", "TARGET", "WITH"], &rows)),
+        table: Some(list(["SINCE", "WHO", "TARGET"], &rows, TABLE_CHARS_MAX)),
         ..Say::default()
     }))
+}
+
+fn row(event: &Event, now: Timestamp) -> ([String; 3], String) {
+    let application = if let Happening::SessionOpened { header } = &event.what {
+        header.client.application.as_str()
+    } else {
+        "-"
+    };
+    let cells = [
+        clock(event.at, now),
+        head(event.person_name.as_deref().unwrap_or("-"), 12),
+        head(event.target.as_deref().unwrap_or("-"), 12),
+    ];
+    (cells, format!("with {application}"))
 }

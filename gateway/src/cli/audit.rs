@@ -20,7 +20,7 @@ const PAGE_MAX: usize = 1000;
 /// Searches the journal: who did what, where and when. Newest first. The search itself is journaled.
 ///
 /// Lists events, or with --operations (or a state, or words) what was asked and what became of it:
-/// countersign audit who:alice on:orders since:24h state:denied text:delete
+/// countersign audit who:alice on:shop since:24h state:denied text:delete
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// What to find, as in the chat: who, on, since, until, state, text, approval, session, limit, after.

@@ -300,6 +300,73 @@ fn after(approval: Approval, changes: &[Change]) -> Approval {
     times.zip(changes).fold(approval, changed)
 }
 
+/// One that waits, of an operation with that display text and those effects.
+fn pending_of(terms: Terms, display: &str, effects: &[(EffectKind, &str)]) -> Approval {
+    let mut approval = pending(terms);
+    let mut named = Effects::default();
+    for (kind, object) in effects {
+        named.add_object(*kind, *object);
+    }
+    approval.operation.display = display.to_owned();
+    approval.operation.display_bytes = display.len() as u64;
+    approval.operation.effects = named;
+    approval
+}
+
+/// What waits, of every kind of operation.
+fn kinds() -> Vec<(&'static str, Approval)> {
+    let orders = [(EffectKind::Write, "orders")];
+    let ddl = Terms {
+        critical: true,
+        ..terms(2)
+    };
+    let ddl = pending_of(
+        ddl,
+        "ALTER TABLE orders DROP COLUMN state",
+        &[(EffectKind::Ddl, "orders")],
+    );
+    let mut chat = ballot(bob(), Choice::Approve);
+    chat.via = Via::Slack;
+    let halfway = after(ddl, &[Change::Vote(chat)]);
+    let mut exec = pending_of(
+        terms(1),
+        "systemctl restart shop.service",
+        &[(EffectKind::Exec, "systemctl")],
+    );
+    exec.operation.protocol = Protocol::Ssh;
+    exec.place.target = "shop-web-1".to_owned();
+    exec.client.application = "OpenSSH_9.2".to_owned();
+    vec![
+        (
+            "pending, bound values",
+            pending_of(
+                terms(1),
+                "DELETE FROM orders WHERE id = $1 AND state = $2  -- $1 = 7, $2 = 'O''B'",
+                &orders,
+            ),
+        ),
+        (
+            "pending, masked text",
+            pending_of(
+                terms(1),
+                "ALTER ROLE app PASSWORD ****",
+                &[(EffectKind::Privilege, "app")],
+            ),
+        ),
+        (
+            "pending, several statements",
+            pending_of(
+                terms(1),
+                "BEGIN;\nDELETE FROM lines WHERE order_id = 7;\nDELETE FROM orders WHERE id = 7;\nCOMMIT;",
+                &[(EffectKind::Write, "lines"), (EffectKind::Write, "orders")],
+            ),
+        ),
+        ("pending, ddl, approved in a chat", halfway.clone()),
+        ("approved, ddl, two of two", after(halfway, &[approve("carol")])),
+        ("pending, exec", exec),
+    ]
+}
+
 /// An approval in every state, and of every kind that people are shown otherwise.
 pub fn approvals() -> Vec<(&'static str, Approval)> {
     let epoch = EPOCH;
@@ -363,4 +430,7 @@ pub fn approvals() -> Vec<(&'static str, Approval)> {
         ("abandoned", after(pending(terms(1)), &[Change::Abandon { why: why() }])),
         ("revoked", after(pending(terms(1)), &[Change::Revoke { why: why() }])),
     ]
+    .into_iter()
+    .chain(kinds())
+    .collect()
 }

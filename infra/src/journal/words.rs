@@ -1,4 +1,4 @@
-//! Questions about operations as people write them: `who:alice on:orders since:24h state:denied text:"delete from"`.
+//! Questions about operations as people write them: `who:alice on:shop since:24h state:denied text:"delete from"`.
 
 use super::operations::{InvalidState, OperationQuery, OperationState};
 use crate::domain::Timestamp;
@@ -17,7 +17,7 @@ const KEYS: &str = "who, on, since, until, state, text, approval, session, limit
 /// Why words make no question.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WordsError {
-    #[error("{0:?} has no key: write who:alice, on:orders, since:24h, state:denied or text:\"delete from\"")]
+    #[error("{0:?} has no key: write who:alice, on:shop, since:24h, state:denied or text:\"delete from\"")]
     NoKey(String),
     #[error("there is no key {0:?}, but {KEYS}")]
     UnknownKey(String),
@@ -181,10 +181,10 @@ mod tests {
         for (text, expected) in [
             ("", query(&|_| {})),
             (
-                "who:alice on:orders since:24h state:denied text:\"delete\"",
+                "who:alice on:shop since:24h state:denied text:\"delete\"",
                 query(&|q| {
                     q.who = Some("alice".to_owned());
-                    q.target = Some("orders".to_owned());
+                    q.target = Some("shop".to_owned());
                     q.since = Some("2026-03-09T12:00:00Z".parse().unwrap());
                     q.states = [OperationState::Denied].into();
                     q.text = Some("delete".to_owned());

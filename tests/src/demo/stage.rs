@@ -49,6 +49,11 @@ impl Stage {
         self.chat = None;
     }
 
+    /// Where the page of the demo's own Slack is.
+    pub fn chat_url(&self) -> Option<String> {
+        self.chat.as_ref().map(OpenChannel::url)
+    }
+
     /// The demo's own Slack.
     pub(super) fn chat(&self) -> Option<&OpenChannel> {
         self.chat.as_ref()

@@ -1,6 +1,7 @@
 //! `slack-manifest.yaml` asks for what the bot uses, and for nothing else.
 
 use super::{EMAIL_SCOPE, SCOPES};
+use crate::desk::command::HELP;
 use serde_json::{Value, json};
 
 fn manifest() -> Value {
@@ -25,4 +26,21 @@ fn its_addresses_are_those_of_the_router() {
         assert_eq!((url.scheme(), url.path()), ("https", path));
     }
     assert_eq!(manifest["features"]["slash_commands"][0]["command"], "/countersign");
+}
+
+#[test]
+fn its_hint_names_every_command() {
+    let manifest = manifest();
+    let hint = manifest["features"]["slash_commands"][0]["usage_hint"]
+        .as_str()
+        .unwrap();
+    let named: Vec<&str> = hint
+        .split('|')
+        .filter_map(|way| way.split_whitespace().next())
+        .collect();
+    let told = HELP.lines().filter_map(|line| line.strip_prefix("/countersign "));
+    let told: Vec<&str> = told
+        .map(|line| line.split([' ', ':']).next().unwrap_or_default())
+        .collect();
+    assert_eq!(named, told);
 }

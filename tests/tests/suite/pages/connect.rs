@@ -13,11 +13,11 @@ use url::Url;
 const SOON: Duration = Duration::from_secs(20);
 
 /// A psql that waits for its person.
-struct Waiting {
+pub(super) struct Waiting {
     child: Child,
     errors: BufReader<ChildStderr>,
-    link: Url,
-    code: String,
+    pub link: Url,
+    pub code: String,
 }
 
 fn psql(stage: &Stage) -> Command {
@@ -35,7 +35,7 @@ fn psql(stage: &Stage) -> Command {
 
 impl Waiting {
     /// Starts psql and reads what it shows at once.
-    async fn start(stage: &Stage) -> Self {
+    pub async fn start(stage: &Stage) -> Self {
         let mut child = psql(stage).spawn().unwrap();
         let mut errors = BufReader::new(child.stderr.take().unwrap());
         let mut shown = String::new();
@@ -63,7 +63,7 @@ impl Waiting {
     }
 
     /// Its exit code, and all that it printed since.
-    async fn end(mut self) -> (i32, String) {
+    pub async fn end(mut self) -> (i32, String) {
         let mut printed = String::new();
         let mut output = self.child.stdout.take().unwrap();
         let ended = tokio::time::timeout(SOON, async {

@@ -1,9 +1,11 @@
 //! The pages, as browsers see them: who gets in, what is shown, and what a form may do.
 
 mod browser;
+mod channel;
 mod chromium;
 mod confirm;
 mod connect;
+mod forms;
 mod link;
 mod review;
 mod sign_in;

@@ -10,18 +10,31 @@ use countersign_tests::world::{World, WorldOptions};
 pub struct Stage {
     pub world: World,
     pub provider: Provider,
+    /// Where the same people could sign in too, if there is one.
+    pub other: Option<Provider>,
 }
 
 impl Stage {
     pub async fn set() -> Result<Self> {
+        Self::set_with(Provider::start().await?, None).await
+    }
+
+    /// One where people choose between two providers.
+    pub async fn with_a_choice() -> Result<Self> {
+        let (provider, other) = tokio::try_join!(Provider::start(), Provider::start())?;
+        Self::set_with(provider, Some(other)).await
+    }
+
+    async fn set_with(provider: Provider, other: Option<Provider>) -> Result<Self> {
         drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
-        let provider = Provider::start().await?;
+        let mut gateway = provider.gateway();
+        gateway.more.extend(other.as_ref().map(|other| other.gateway().more));
         let world = World::start(WorldOptions {
-            gateway: provider.gateway(),
+            gateway,
             ..WorldOptions::default()
         })
         .await?;
-        Ok(Self { world, provider })
+        Ok(Self { world, provider, other })
     }
 
     pub fn store(&self) -> EmbeddedStore {
