@@ -3,8 +3,10 @@
 use super::{ALICE, BOB, chats, psql, said, slack_card};
 use countersign_infra::journal::{Journal, JournalQuery};
 use countersign_tests::bot::{ChatOptions, Chats, Way};
+use countersign_tests::wait::eventually;
 use countersign_tests::{discord, slack};
 use serde_json::json;
+use std::time::Duration;
 
 async fn slack_says(chats: &Chats, user: &str, text: &str, wanted: &str) -> String {
     let before = chats.slack.ephemerals(slack::TEAM, user).len();
@@ -130,4 +132,21 @@ async fn a_long_audit_is_paged_and_comes_as_a_file_too() {
     older("select 14 as").await;
     let last = wait("select 0 as").await;
     assert!(last.contains("5 operations"), "{last}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bot_says_at_its_start_what_it_lacks() {
+    let mut chats = chats(ChatOptions::new(Way::Connected)).await.unwrap();
+    let lacks = ["lack permissions: Embed Links", "countersign-bot register"];
+    // View Channel, Send Messages, Read Message History.
+    chats.discord.permit(1 << 10 | 1 << 11 | 1 << 16, 0);
+    chats.discord.forget_commands();
+    chats.stop_bot();
+    chats.start_bot().await.unwrap();
+    let said = eventually("the bot says what it lacks", Duration::from_secs(30), async || {
+        let log = chats.bot_log();
+        lacks.iter().all(|lack| log.contains(lack)).then_some(())
+    });
+    said.await
+        .unwrap_or_else(|error| panic!("{error}\n{}", chats.bot_log()));
 }
