@@ -1,4 +1,5 @@
-"""Holds cards to what Slack and Discord take: one JSON object a line on stdin, one line of faults on stdout if any."""
+"""Holds what the bot draws to what Slack and Discord take: one JSON object a line on stdin ({"name"} and of "slack", "view",
+"discord" and "discord_change" those that there are), one line of faults on stdout if any."""
 
 import json
 import sys
@@ -8,6 +9,7 @@ from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 from slack_sdk.models.blocks import Block
+from slack_sdk.models.views import View
 
 DISCORD = json.loads((Path(__file__).parent / "../corpus/chat/discord_messages.json").read_text())
 REGISTRY = Registry().with_resource("discord", Resource.from_contents(DISCORD, default_specification=DRAFT202012))
@@ -34,20 +36,34 @@ def slack_faults(message):
             yield f"slack: {fault}: {given}"
 
 
+def view_faults(view):
+    yield from slack_faults(view)
+    try:
+        View(**view).validate_json()
+    except Exception as fault:
+        yield f"slack: {fault}: {view}"
+
+
 def discord_faults(message, name):
     for fault in discord(name).iter_errors(message):
         yield f"discord: {fault.json_path}: {fault.message}"
 
 
+KINDS = {
+    "slack": slack_faults,
+    "view": view_faults,
+    "discord": lambda message: discord_faults(message, "MessageCreateRequest"),
+    "discord_change": lambda message: discord_faults(message, "MessageEditRequestPartial"),
+}
+
 count = 0
 for line in sys.stdin:
-    card = json.loads(line)
-    faults = [
-        *slack_faults(card["slack"]),
-        *discord_faults(card["discord"], "MessageCreateRequest"),
-        *discord_faults(card["discord_change"], "MessageEditRequestPartial"),
-    ]
-    for fault in faults:
-        print(f"{card['name']}: {fault}")
+    drawn = json.loads(line)
+    kinds = [(kind, value) for kind, value in drawn.items() if kind != "name"]
+    if not kinds:
+        print(f"{drawn['name']}: nothing to check")
+    for kind, value in kinds:
+        for fault in KINDS[kind](value):
+            print(f"{drawn['name']}: {fault}")
     count += 1
-print(f"{count} cards")
+print(f"{count} drawn")

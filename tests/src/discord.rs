@@ -116,6 +116,19 @@ impl Discord {
         self.shared.lock().guilds.entry(id.to_owned()).or_default();
     }
 
+    /// What everybody may on the server, and what the bot's own role adds, as bits.
+    /// <https://discord.com/developers/docs/topics/permissions>
+    pub fn permit(&self, everyone: u64, own: u64) {
+        let mut state = self.shared.lock();
+        let guild = state.guilds.entry(GUILD.to_owned()).or_default();
+        (guild.everyone, guild.own) = (everyone, own);
+    }
+
+    /// Forgets the commands of every server.
+    pub fn forget_commands(&self) {
+        self.shared.lock().commands.clear();
+    }
+
     /// A channel that the bot may see, or not.
     pub fn add_channel(&self, guild: &str, id: &str, name: &str, has_bot: bool) {
         self.shared.lock().add_channel(guild, id, name, has_bot);

@@ -2,7 +2,7 @@
 //! <https://discord.com/developers/docs/events/gateway>
 
 use super::Shared;
-use super::state::{APPLICATION, State, User, guild, random};
+use super::state::{APPLICATION, Guild, State, User, guild, random};
 use crate::chat::Cut;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{ConnectInfo, State as Of};
@@ -250,18 +250,16 @@ fn ready(state: &State, session: &str, url: &str, identify: &Value) -> Value {
 }
 
 fn created(state: &State, id: &str) -> Value {
+    let unknown = Guild::default();
     let channels = state.channels.values();
     let mut own = channels
         .filter(|channel| channel.guild.as_deref() == Some(id))
         .map(|channel| channel.body(&state.users))
         .collect::<Vec<_>>();
     let threads: Vec<Value> = own.extract_if(.., |channel| channel["type"] == 11).collect();
-    let members = state
-        .guilds
-        .get(id)
-        .map(|guild| guild.members.values().map(User::as_member).collect::<Vec<_>>());
-    let members = members.unwrap_or_default();
-    let mut body = guild(id);
+    let known = state.guilds.get(id).unwrap_or(&unknown);
+    let members: Vec<Value> = known.members.values().map(User::as_member).collect();
+    let mut body = guild(id, known);
     let more = json!({"joined_at": "2024-01-01T00:00:00.000000+00:00", "large": false, "unavailable": false,
         "member_count": members.len(), "voice_states": [], "members": members, "channels": own, "threads": threads,
         "presences": [], "stage_instances": [], "guild_scheduled_events": [], "soundboard_sounds": []});

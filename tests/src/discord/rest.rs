@@ -234,16 +234,18 @@ async fn conversation(Of(shared): Of<Arc<Shared>>, Extension(arrived): Extension
 }
 
 async fn one_guild(Of(shared): Of<Arc<Shared>>, Path(id): Path<String>) -> Outcome {
-    if !shared.lock().guilds.contains_key(&id) {
-        return Err(refused(404, 10004, "Unknown Guild"));
-    }
-    Ok(Json(guild(&id)).into_response())
+    let state = shared.lock();
+    let known = state.guilds.get(&id).ok_or(refused(404, 10004, "Unknown Guild"))?;
+    Ok(Json(guild(&id, known)).into_response())
 }
 
 async fn member(Of(shared): Of<Arc<Shared>>, Path((guild, user)): Path<(String, String)>) -> Outcome {
     let state = shared.lock();
     let guild = state.guilds.get(&guild).ok_or(refused(404, 10004, "Unknown Guild"))?;
-    let member = guild.members.get(&user).ok_or(refused(404, 10007, "Unknown Member"))?;
+    // The bot is a member of every guild that it knows.
+    let own = state.users.get(&user).filter(|user| user.id == APPLICATION);
+    let member = own.or_else(|| guild.members.get(&user));
+    let member = member.ok_or(refused(404, 10007, "Unknown Member"))?;
     Ok(Json(member.as_member()).into_response())
 }
 

@@ -146,9 +146,22 @@ impl Channel {
     }
 }
 
-#[derive(Default)]
 pub(super) struct Guild {
     pub members: BTreeMap<String, User>,
+    /// What everybody may.
+    pub everyone: u64,
+    /// What the bot's own role adds.
+    pub own: u64,
+}
+
+impl Default for Guild {
+    fn default() -> Self {
+        Self {
+            members: BTreeMap::new(),
+            everyone: PERMISSIONS.parse().unwrap_or_default(),
+            own: 0,
+        }
+    }
 }
 
 /// What somebody did, and what the bot made of it.
@@ -186,6 +199,7 @@ impl State {
     pub fn new() -> Self {
         let bot = User {
             is_bot: true,
+            roles: vec![OWN_ROLE.to_owned()],
             ..User::member(APPLICATION, "countersign")
         };
         let mut state = Self {
@@ -344,16 +358,22 @@ pub(super) fn random() -> String {
 }
 
 /// A guild as the API gives it.
-pub(super) fn guild(id: &str) -> Map<String, Value> {
-    let role = json!({"id": id, "name": "@everyone", "color": 0, "colors": {"primary_color": 0,
-        "secondary_color": null, "tertiary_color": null}, "hoist": false, "icon": null, "unicode_emoji": null,
-        "position": 0, "permissions": PERMISSIONS, "managed": false, "mentionable": false, "flags": 0});
+pub(super) fn guild(id: &str, known: &Guild) -> Map<String, Value> {
+    let role = |id: &str, name: &str, permissions: u64| {
+        json!({"id": id, "name": name, "color": 0, "colors": {"primary_color": 0, "secondary_color": null,
+            "tertiary_color": null}, "hoist": false, "icon": null, "unicode_emoji": null, "position": 0,
+            "permissions": permissions.to_string(), "managed": false, "mentionable": false, "flags": 0})
+    };
+    let roles = [
+        role(id, "@everyone", known.everyone),
+        role(OWN_ROLE, "countersign", known.own),
+    ];
     let numbers = json!({"afk_timeout": 300, "verification_level": 0, "default_message_notifications": 0,
         "explicit_content_filter": 0, "mfa_level": 0, "system_channel_flags": 0, "max_members": 500_000,
         "premium_tier": 0, "premium_subscription_count": 0, "nsfw_level": 0});
     let mut body = json!({"id": id, "name": "Acme", "owner_id": "1100000000000000009", "features": [], "emojis": [],
         "stickers": [], "premium_progress_bar_enabled": false, "preferred_locale": "en-US", "nsfw": false,
-        "widget_enabled": false, "roles": [role]});
+        "widget_enabled": false, "roles": roles});
     for name in GUILD_NULLS {
         body[*name] = Value::Null;
     }
@@ -361,6 +381,9 @@ pub(super) fn guild(id: &str) -> Map<String, Value> {
     body.extend(numbers.as_object().cloned().unwrap_or_default());
     body
 }
+
+/// The bot's own role in every guild.
+const OWN_ROLE: &str = "1100000000000000007";
 
 /// What a guild may have and this one has not.
 const GUILD_NULLS: &[&str] = &[

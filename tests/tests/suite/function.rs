@@ -23,8 +23,8 @@ async fn a_statement_is_decided_through_a_function() {
     the_story(Way::Function).await;
 }
 
-/// A recorded event.
-fn recorded(name: &str) -> Value {
+/// An event of `events/`.
+fn documented(name: &str) -> Value {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("events")
         .join(format!("{name}.json"));
@@ -54,9 +54,9 @@ fn sign(chats: &Chats, path: &str, body: &str) -> [(&'static str, String); 2] {
     }
 }
 
-/// A recorded event, signed now.
+/// An event of `events/`, signed now.
 fn signed(chats: &Chats, name: &str) -> Value {
-    let mut event = recorded(name);
+    let mut event = documented(name);
     for (header, value) in sign(chats, event["rawPath"].as_str().unwrap(), &body(&event)) {
         let place = &mut event["headers"][header];
         assert!(place.is_string(), "{name} has no {header}");
@@ -81,14 +81,19 @@ fn with_other_case(event: &mut Value) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn recorded_events_are_answered_and_those_whose_body_was_changed_are_refused() {
+async fn documented_events_are_answered_and_those_whose_body_was_changed_are_refused() {
     let chats = chats(ChatOptions::new(Way::Function)).await.unwrap();
     let function = chats.function().unwrap();
     let no_approval = "There is no approval QJF6HN4C";
     for (name, status, wanted) in [
         ("slack-button.function-url", 200, ""),
+        ("slack-button.http-api", 200, ""),
+        ("slack-form.function-url", 200, no_approval),
+        ("slack-url-verification.http-api-stage", 200, "3eZbrw1aBm2rZgRNFdxV"),
         ("slack-command.http-api-stage", 200, "/countersign pending"),
         ("discord-ping.function-url", 200, "{\"type\":1}"),
+        ("discord-command.http-api", 200, "Nothing waits"),
+        ("discord-modal.function-url", 200, no_approval),
         ("discord-button.http-api", 200, no_approval),
         ("discord-button.function-url", 200, no_approval),
         ("ring.function-url", 404, ""),
@@ -108,9 +113,10 @@ async fn recorded_events_are_answered_and_those_whose_body_was_changed_are_refus
             "{name}: {answer}"
         );
     }
-    let told = chats.slack.wait_for("the answer to the click", |slack| {
-        let mut told = slack.ephemerals(slack::TEAM, BOB.0).into_iter();
-        told.find(|message| message.text().contains(no_approval))
+    let told = chats.slack.wait_for("the answers to both clicks", |slack| {
+        let told = slack.ephemerals(slack::TEAM, BOB.0).into_iter();
+        let told = told.filter(|message| message.text().contains(no_approval));
+        (told.count() == 2).then_some(())
     });
     told.await.unwrap();
 
@@ -220,7 +226,7 @@ async fn a_ring_is_answered_in_time_and_its_card_is_posted_once_however_slow_the
     chats.slack.wait_for(asked, posts).await.unwrap();
     // Rings that come meanwhile find somebody at it.
     let key = RingKey::new(Secret::new(RING_KEY.to_owned())).unwrap();
-    let mut event = recorded("ring.function-url");
+    let mut event = documented("ring.function-url");
     let ring = format!(r#"{{"approval":"{number}"}}"#);
     let (time, signature) = key.sign(Utc::now(), ring.as_bytes());
     event["headers"][TIME_HEADER] = time.into();

@@ -1,6 +1,7 @@
 //! One server of Discord: what the bot asks of it.
 
 use super::guild::DiscordGuild;
+use super::permissions::{Roles, Server};
 use super::rest::Api;
 use super::{card, say};
 use crate::chat::tls::TlsError;
@@ -177,9 +178,27 @@ impl Chat for DiscordChat {
     async fn check(&self) -> Result<(), ChatError> {
         let application: Application = self.api.get("the application", "/applications/@me").await?;
         application.check(&self.guild)?;
-        let path = format!("/guilds/{}", number(&self.guild.guild)?);
-        let _: Named = self.api.get("the server", &path).await?;
-        Ok(())
+        let guild = number(&self.guild.guild)?;
+        let server: Server = self.api.get("the server", &format!("/guilds/{guild}")).await?;
+        let own = format!("/guilds/{guild}/members/{}", number(self.me().await?)?);
+        let own: Roles = self.api.get("the bot's roles", &own).await?;
+        let mut problems = Vec::new();
+        let missing = server.missing(&own);
+        if !missing.is_empty() {
+            problems.push(format!(
+                "the bot's roles lack permissions: {}; grant them to its role",
+                missing.join(", ")
+            ));
+        }
+        if !self.is_registered().await? {
+            problems.push(
+                "the server does not know the commands as they are now: run `countersign-bot register`".to_owned(),
+            );
+        }
+        match problems.is_empty() {
+            true => Ok(()),
+            false => Err(ChatError::Refused(problems.join("; "))),
+        }
     }
 }
 

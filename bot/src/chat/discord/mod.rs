@@ -9,6 +9,7 @@ pub mod gateway;
 mod guild;
 pub mod http;
 mod intake;
+mod permissions;
 mod register;
 mod request;
 mod respond;

@@ -28,7 +28,7 @@ pub fn commands() -> Vec<CreateCommand> {
         )
         .add_option(subcommand("audit", "Searches what happened").add_sub_option(word(
             "query",
-            "For example: who:alice on:orders since:24h",
+            "For example: who:alice on:shop since:24h",
             false,
         )))
         .add_option(subcommand("sessions", "Who is connected"))
@@ -49,15 +49,23 @@ impl DiscordChat {
     /// Makes the guild know the command. Commands that it knows already are left as they are: Discord limits how many are
     /// made in a day.
     pub async fn register(&self) -> Result<Registered, ChatError> {
-        let (application, guild) = (number(&self.guild.application)?, number(&self.guild.guild)?);
-        let path = format!("/applications/{application}/guilds/{guild}/commands");
-        let wanted = json!(commands());
-        let known: Value = self.api.get("the commands", &path).await?;
-        if essence(&known) == essence(&wanted) {
+        if self.is_registered().await? {
             return Ok(Registered::Already);
         }
+        let (path, wanted) = (self.commands_path()?, json!(commands()));
         self.api.send("the commands", Method::PUT, &path, &wanted).await?;
         Ok(Registered::Anew)
+    }
+
+    /// Whether the guild knows the command as this version has it.
+    pub(super) async fn is_registered(&self) -> Result<bool, ChatError> {
+        let known: Value = self.api.get("the commands", &self.commands_path()?).await?;
+        Ok(essence(&known) == essence(&json!(commands())))
+    }
+
+    fn commands_path(&self) -> Result<String, ChatError> {
+        let (application, guild) = (number(&self.guild.application)?, number(&self.guild.guild)?);
+        Ok(format!("/applications/{application}/guilds/{guild}/commands"))
     }
 }
 

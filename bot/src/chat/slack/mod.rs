@@ -11,7 +11,7 @@ mod intake;
 mod manifest;
 mod request;
 mod respond;
-mod say;
+pub mod say;
 pub mod socket;
 mod workspace;
 

@@ -4,8 +4,10 @@ use super::refusals::told;
 use super::{ALICE, BOB, CAROL, chats, check_requests, psql, said, slack_card};
 use countersign_infra::journal::{Journal, JournalQuery};
 use countersign_tests::bot::{ChatOptions, Chats, Way};
+use countersign_tests::wait::eventually;
 use countersign_tests::{discord, slack};
 use serde_json::json;
+use std::time::Duration;
 
 async fn slack_says(chats: &Chats, user: &str, text: &str, wanted: &str) -> String {
     let before = chats.slack.ephemerals(slack::TEAM, user).len();
@@ -153,4 +155,21 @@ async fn a_long_audit_is_paged_and_comes_as_a_file_too() {
     );
     slack_says(&chats, CAROL.0, "audit who:alice text:\"as number\"", "select 24").await;
     check_requests(&chats);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bot_says_at_its_start_what_it_lacks() {
+    let mut chats = chats(ChatOptions::new(Way::Connected)).await.unwrap();
+    let lacks = ["lack permissions: Embed Links", "countersign-bot register"];
+    // View Channel, Send Messages, Read Message History.
+    chats.discord.permit(1 << 10 | 1 << 11 | 1 << 16, 0);
+    chats.discord.forget_commands();
+    chats.stop_bot();
+    chats.start_bot().await.unwrap();
+    let said = eventually("the bot says what it lacks", Duration::from_secs(30), async || {
+        let log = chats.bot_log();
+        lacks.iter().all(|lack| log.contains(lack)).then_some(())
+    });
+    said.await
+        .unwrap_or_else(|error| panic!("{error}\n{}", chats.bot_log()));
 }

@@ -255,6 +255,32 @@ async fn what_discord_refuses_says_what_to_do() {
 }
 
 #[tokio::test]
+async fn what_the_bot_lacks_on_a_server_is_named() {
+    const VIEW_AND_SEND: u64 = 1 << 10 | 1 << 11;
+    const EMBED_AND_READ: u64 = 1 << 14 | 1 << 16;
+    let fixture = Fixture::start(Way::Signed).await.unwrap();
+    let (discord, chat) = (&fixture.discord, &fixture.chat);
+    discord.permit(VIEW_AND_SEND, EMBED_AND_READ);
+    assert_eq!(chat.check().await, Ok(()), "the bot's own role counts");
+    discord.permit(VIEW_AND_SEND, 0);
+    let told = chat.check().await.unwrap_err().to_string();
+    assert!(
+        told.contains("lack permissions: Embed Links, Read Message History;"),
+        "{told}"
+    );
+    assert!(!told.contains("register"), "{told}");
+    discord.forget_commands();
+    let told = chat.check().await.unwrap_err().to_string();
+    assert!(
+        told.contains("Embed Links") && told.contains("run `countersign-bot register`"),
+        "{told}"
+    );
+    discord.permit(VIEW_AND_SEND, EMBED_AND_READ);
+    chat.register().await.unwrap();
+    assert_eq!(chat.check().await, Ok(()));
+}
+
+#[tokio::test]
 async fn discord_tells_members_from_others() {
     let fixture = Fixture::start(Way::Signed).await.unwrap();
     let (discord, chat) = (&fixture.discord, &fixture.chat);
