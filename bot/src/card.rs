@@ -1,6 +1,7 @@
 //! The card: what a chat shows of an approval. The same for every chat; each chat draws it its own way.
 
 use countersign_infra::domain::Timestamp;
+use countersign_infra::domain::access_request::Client;
 use countersign_infra::domain::approval::{Approval, Ballot, Choice, Outcome, State, Vote};
 use countersign_infra::domain::display::{escape, mask_secrets};
 use countersign_infra::domain::id::{ApprovalId, SessionId};
@@ -157,7 +158,7 @@ fn lines(approval: &Approval) -> Vec<Line> {
             "Where",
             format!("{}, database {} as {}", place.target, place.database, place.role),
         ),
-        line("From", format!("{} ({})", client.address, client.application)),
+        line("From", from(client)),
     ];
     let reasons = terms.reasons.join("; ");
     if !reasons.is_empty() {
@@ -191,6 +192,14 @@ fn lines(approval: &Approval) -> Vec<Line> {
 fn line(name: &'static str, value: impl AsRef<str>) -> Line {
     let value = cut(value.as_ref());
     Line { name, value }
+}
+
+/// `10.1.2.3:50123 (psql)`: what a client calls itself is a claim, and not all do.
+fn from(client: &Client) -> String {
+    match client.application.trim() {
+        "" => client.address.clone(),
+        application => format!("{} ({application})", client.address),
+    }
 }
 
 /// `alice (engineering, oncall)`; a program says that it is one.
