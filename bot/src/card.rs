@@ -144,7 +144,7 @@ impl Standing {
 const STATE: &str = "State";
 
 fn headline(approval: &Approval) -> String {
-    let (who, what) = (&approval.requester.name, approval.operation.effects.in_words());
+    let (who, what) = (&approval.requester.name, approval.operation.effects.as_deed());
     let verb = if approval.is_open() { "wants to" } else { "asked to" };
     cut(&format!("{who} {verb} {what} on {}", approval.place.target))
 }

@@ -75,6 +75,25 @@ impl EffectKind {
     }
 }
 
+impl EffectKind {
+    /// What somebody wants to do, without objects and before them.
+    fn deed(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Read => ("read", "read"),
+            Self::Session => ("change the session", "change the session's"),
+            Self::Transaction => ("control a transaction", "control the transaction"),
+            Self::Lock => ("lock", "lock"),
+            Self::Write => ("write", "write"),
+            Self::Ddl => ("change structures", "change the structure of"),
+            Self::Privilege => ("change rights", "change the rights of"),
+            Self::Call => ("call a function", "call"),
+            Self::Admin => ("administer the server", "administer the server:"),
+            Self::Exec => ("run a program", "run"),
+            Self::Unknown => ("do something that is not known", "do something that is not known with"),
+        }
+    }
+}
+
 impl fmt::Display for EffectKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
@@ -128,5 +147,20 @@ impl Effects {
             ),
         });
         words.collect::<Vec<_>>().join("; ")
+    }
+
+    /// Says what somebody wants to do: `write orders; change the structure of shop.orders`.
+    pub fn as_deed(&self) -> String {
+        let deeds = self.0.iter().map(|(kind, objects)| {
+            let (alone, with_objects) = kind.deed();
+            match objects.len() {
+                0 => alone.to_owned(),
+                _ => {
+                    let objects = objects.iter().map(String::as_str).collect::<Vec<_>>();
+                    format!("{with_objects} {}", objects.join(", "))
+                }
+            }
+        });
+        deeds.collect::<Vec<_>>().join("; ")
     }
 }

@@ -238,7 +238,7 @@ impl Review {
 pub fn headline(approval: &Approval) -> Markup {
     let verb = if approval.is_open() { "wants to" } else { "asked to" };
     html! {
-        (shown(&approval.requester.name)) " " (verb) " " (shown(&approval.operation.effects.in_words()))
+        (shown(&approval.requester.name)) " " (verb) " " (shown(&approval.operation.effects.as_deed()))
         " on " (shown(&approval.place.target))
     }
 }
