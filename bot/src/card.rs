@@ -177,16 +177,21 @@ fn lines(approval: &Approval) -> Vec<Line> {
         )
     });
     lines.push(line("Grants", grants.unwrap_or_default()));
-    if matches!(
-        approval.state,
-        State::Executing { .. } | State::Done { .. } | State::Unknown { .. }
-    ) {
+    if has_run(approval) {
         let SessionId(session) = approval.session;
         lines.push(line("Recording", format!("countersign replay {session}")));
     }
     // A chat refuses a field without a value.
     lines.retain(|line| !line.value.trim().is_empty());
     lines
+}
+
+/// Whether there is something of it in the recording.
+fn has_run(approval: &Approval) -> bool {
+    matches!(
+        approval.state,
+        State::Executing { .. } | State::Done { .. } | State::Unknown { .. }
+    )
 }
 
 fn line(name: &'static str, value: impl AsRef<str>) -> Line {
@@ -339,6 +344,14 @@ fn links(approval: &Approval, shown: &Shown, pages: &Url) -> Vec<Link> {
         "Details"
     };
     links.extend(page("approvals", approval.id.as_str()).map(|url| Link { name, url }));
+    if has_run(approval) {
+        // The page says how it is replayed, and to whom.
+        let recording = page("approvals", approval.id.as_str()).map(|mut url| {
+            url.set_fragment(Some("recording"));
+            url
+        });
+        links.extend(recording.map(|url| Link { name: "Recording", url }));
+    }
     links
 }
 

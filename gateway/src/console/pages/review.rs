@@ -130,6 +130,7 @@ impl Review {
             (votes(approval))
             @if let Some(grant) = &self.grant { (self.granted(grant)) }
             (details(&self.view))
+            (recording(approval))
         };
         Page {
             refresh_seconds,
@@ -339,6 +340,22 @@ fn details(view: &ApprovalView) -> Markup {
             dt { "Deadline" } dd { (time(*deadline)) }
             dt { "Session" } dd.code { (session) }
             dt { "SHA-256" } dd { span.code { (operation.digest) } " over " (operation.size_bytes) " bytes" }
+        }
+    }
+}
+
+/// How what ran is seen again.
+fn recording(approval: &Approval) -> Markup {
+    let has_run = matches!(
+        approval.state,
+        Standing::Executing { .. } | Standing::Done { .. } | Standing::Unknown { .. }
+    );
+    let session = &approval.session;
+    html! {
+        @if has_run {
+            h2 #recording { "Recording" }
+            p { "Every byte of its session, in both directions, is recorded. Whoever may audit sees it by" }
+            pre aria-label="Commands" { "countersign replay " (session) "\ncountersign verify " (session) }
         }
     }
 }

@@ -156,6 +156,8 @@ async fn the_page_shows_the_outcome_when_there_is_one() {
             page.contains("DELETE 1") && !page.contains("http-equiv=\"refresh\""),
             "{page}"
         );
+        let replay = format!("countersign replay {}", approval.session);
+        assert!(page.contains("id=\"recording\"") && page.contains(&replay), "{page}");
     }
     assert!(matches!(room.stored(&approval.id).await.state, State::Done { .. }));
 }
