@@ -122,6 +122,20 @@ pub const ENDED: Standing = Standing {
     outcomes: 1,
 };
 
+impl Standing {
+    /// One message more of a kind.
+    fn count(&mut self, kind: &str, is_ended: bool) {
+        match kind {
+            "card" => {
+                self.cards += 1;
+                self.ended += usize::from(is_ended);
+            }
+            "outcome" => self.outcomes += 1,
+            _ => {}
+        }
+    }
+}
+
 /// What stands in Slack's channel for each approval.
 pub fn in_slack(chats: &Chats) -> BTreeMap<String, Standing> {
     let mut all: BTreeMap<String, Standing> = BTreeMap::new();
@@ -130,15 +144,8 @@ pub fn in_slack(chats: &Chats) -> BTreeMap<String, Standing> {
         let (Some(approval), Some(kind)) = (payload["approval"].as_str(), payload["kind"].as_str()) else {
             continue;
         };
-        let standing = all.entry(approval.to_owned()).or_default();
-        match kind {
-            "card" => {
-                standing.cards += 1;
-                standing.ended += usize::from(is_ended(&message.body.to_string(), &message.buttons()));
-            }
-            "outcome" => standing.outcomes += 1,
-            _ => {}
-        }
+        let is_ended = is_ended(&message.body.to_string(), &message.buttons());
+        all.entry(approval.to_owned()).or_default().count(kind, is_ended);
     }
     all
 }
@@ -154,15 +161,8 @@ pub fn in_discord(chats: &Chats) -> BTreeMap<String, Standing> {
             continue;
         };
         let (approval, kind) = mark.split_once(": ").unwrap_or((mark, "card"));
-        let standing = all.entry(approval.to_owned()).or_default();
-        match kind {
-            "card" => {
-                standing.cards += 1;
-                standing.ended += usize::from(is_ended(&message.body.to_string(), &message.buttons()));
-            }
-            "outcome" => standing.outcomes += 1,
-            _ => {}
-        }
+        let is_ended = is_ended(&message.body.to_string(), &message.buttons());
+        all.entry(approval.to_owned()).or_default().count(kind, is_ended);
     }
     all
 }
